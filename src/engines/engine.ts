@@ -120,8 +120,11 @@ export interface Catalog {
   countOutside(shape: TableShape, slice: Slice, limit: number): Promise<number>;
   /** `count` ascending split points that divide the sampled shard keys of the slice into equal parts. */
   splitPoints(shape: TableShape, slice: Slice, count: number): Promise<KeyValue[]>;
-  /** The next value that the server would hand out, exact (never from stale statistics); undefined without one. */
-  nextAutoIncrement(shape: TableShape): Promise<bigint | undefined>;
+  /**
+   * The counter of generated keys: the next value, exact (never from stale statistics), and the greatest that the
+   * column's type holds; undefined for a table without one.
+   */
+  autoIncrement(shape: TableShape): Promise<{ readonly next: bigint; readonly max: bigint } | undefined>;
   /** Lets the counter start at `value` or above. Never lowers it. */
   raiseAutoIncrement(shape: TableShape, value: bigint): Promise<void>;
   /** Compares two keys for listing, in the order in which the engine reads them; `client` tables only. */
@@ -169,6 +172,10 @@ export interface Reader {
   boundary(shape: TableShape, slice: Slice, from: KeyId | undefined, rows: number): Promise<KeyId | undefined>;
   rowsIn(shape: TableShape, slice: Slice, interval: KeyInterval, after: Barrier): RowStream;
   rowsAt(shape: TableShape, slice: Slice, keys: readonly KeyId[], after: Barrier): RowStream;
+  /** The first and the last primary key of the table, undefined for an empty one; only to show progress. */
+  extent(shape: TableShape): Promise<{ readonly first: KeyId; readonly last: KeyId } | undefined>;
+  /** About which share of `[first, last]` lies below the key, 0 to 1; only to show progress. */
+  share(shape: TableShape, extent: { readonly first: KeyId; readonly last: KeyId }, key: KeyId): number;
   /** For `server` tables: which of the keys lie below the boundary in the server's own order. */
   below(shape: TableShape, keys: readonly KeyId[], boundary: KeyId): Promise<boolean[]>;
 }

@@ -1,0 +1,94 @@
+import type { GateSpec, HeldGate, Position, Session } from "../engines/engine.ts";
+import type { ShardliftError } from "../errors/error.ts";
+import type { MoveWork } from "../job/table-work.ts";
+import type { Tail } from "../tail/tail.ts";
+import type { Verifier } from "../verify/verifier.ts";
+
+/** One shard's gate in this job. Gates are closed and opened in the order of the list. */
+export interface GatePoint {
+  readonly shard: string;
+  readonly session: Session;
+  readonly spec: GateSpec;
+}
+
+export interface MoveRun {
+  readonly work: MoveWork;
+  readonly tail: Tail;
+  readonly verifier: Verifier;
+}
+
+export type FlipOutcome =
+  | { readonly kind: "flipped"; readonly epoch: number }
+  | { readonly kind: "not-flipped"; readonly cause: ShardliftError }
+  | { readonly kind: "unknown"; readonly cause: ShardliftError };
+
+/** What the cutover asks of the control store and the proxy layer. */
+export interface CutoverPorts {
+  /** Tells the routers what is coming; `hold` makes them hold new transactions of the slice until the deadline. */
+  announce(phase: "prepare" | "hold", deadlineMs: number): Promise<void>;
+  withdraw(): Promise<void>;
+  /** One guarded compare-and-swap of the map under the job's token, sent again until it is answered. */
+  flip(deadlineMs: number): Promise<FlipOutcome>;
+  /** Brings every publisher to the map and reads back that it is there; returns those that are not. */
+  publish(): Promise<readonly string[]>;
+  /** Before an effect ("about") and after it ("did"). */
+  journal(step: string, at: "about" | "did", data?: Readonly<Record<string, unknown>>): Promise<void>;
+}
+
+export interface CutoverLimits {
+  /** From the hold until COMMIT closed; over it the attempt is rolled back and nothing happened. */
+  readonly maxPauseMs: number;
+  readonly maxLagMs: number;
+  /** Attempts that got the gate but ran over the budget. */
+  readonly retries: number;
+  /** For all attempts together. */
+  readonly deadlineMs: number;
+  /** From COMMIT closed until the map has flipped. */
+  readonly flipDeadlineMs: number;
+}
+
+export interface CutoverContext {
+  readonly job: string;
+  /** The epoch that the flip makes. */
+  readonly epochAfter: number;
+  readonly sources: readonly GatePoint[];
+  readonly targets: readonly GatePoint[];
+  readonly moves: readonly MoveRun[];
+  readonly limits: CutoverLimits;
+  readonly ports: CutoverPorts;
+  readonly note: (text: string) => void;
+  /** The operator's wish to stop; obeyed until the gate is committed closed, never inside the pause after it. */
+  readonly signal: AbortSignal;
+}
+
+/** What one attempt has done so far. */
+export interface Attempt {
+  readonly startedAt: number;
+  readonly signal: AbortSignal;
+  readonly held: { readonly point: GatePoint; readonly gate: HeldGate }[];
+  /** Where the reverse stream starts at each target: taken while nobody may write there (facts/hard-cases, C07). */
+  readonly reverseFrom: Record<string, Position>;
+  /** Set before the first commit is sent: from then on its outcome may be unknown. */
+  pastNoReturn: boolean;
+  committedAt: number | undefined;
+  flippedAt: number | undefined;
+}
+
+/** The three figures of a pause, each of its own kind (DESIGN section 4). */
+export interface PauseFigures {
+  /** From the hold until COMMIT closed. */
+  readonly untilCommittedMs: number;
+  /** From COMMIT closed until the map had flipped and the target was open. */
+  readonly untilOpenMs: number;
+  /** How long a server keeps the gate shut when this host is lost before the commit. */
+  readonly hostLossMs: number;
+}
+
+export interface CutoverResult {
+  readonly epoch: number;
+  readonly pause: PauseFigures;
+  readonly attempts: number;
+  readonly reverseFrom: Readonly<Record<string, Position>>;
+  /** Publishers that did not confirm the new map; the gate keeps their readers safe. */
+  readonly unconfirmed: readonly string[];
+}

@@ -1,0 +1,176 @@
+import { ShardliftError } from "../../errors/error.ts";
+import type { KeyId } from "../engine.ts";
+import { isDuplicateKey } from "./errors.ts";
+import { formatKey, keyFromParts, keySelectList } from "./key-codec.ts";
+import { ledgerDatabase } from "./ledger-schema.ts";
+import { execute, query, queryArrays, type MysqlConnection } from "./query.ts";
+import { quoteIdentifier, quoteList, quoteString, quoteTable } from "./quote.ts";
+import { sliceWhere } from "./slice-sql.ts";
+import { copiedColumns, type MysqlTable } from "./table.ts";
+import { mustBeWhole, rowsRefused, serverWarnings } from "./writer-answer.ts";
+import { deleteKeys, type RowWrite } from "./writer-delete.ts";
+import { loadRows, loadStatement } from "./writer-load.ts";
+
+/**
+ * Writes rows whose unique keys are in the way of rows that the target holds already (rule 6).
+ *
+ * The rows are loaded into a temporary table first, and the server joins it with the table on each unique key: only
+ * the server knows what its collations hold equal. A row in the way is stale only if it lies in the slice that is
+ * being moved: it is deleted, and `displaced` has marked it dirty before the commit. A row outside the slice belongs
+ * to somebody else: the job stops with both keys named. REPLACE and IGNORE are never used; they hide exactly this.
+ */
+export async function writeSpooled(
+  connection: MysqlConnection,
+  write: RowWrite,
+  transaction: (body: () => Promise<void>) => Promise<void>,
+): Promise<void> {
+  await makeSpool(connection, write.table);
+  try {
+    const blocks = write.rows.blocks[Symbol.asyncIterator]();
+    const answer = await loadRows(connection, loadStatement(spool, write.form, false), blocks);
+    await mustBeWhole(connection, write, answer);
+    await transaction(async () => {
+      await deleteKeys(connection, write, write.asked ?? []);
+      await makeRoom(connection, write);
+      await insertSpooled(connection, write);
+      await write.progress?.(connection);
+    });
+  } finally {
+    if (!connection.stream.destroyed) await execute(connection, dropSpool);
+  }
+}
+
+/** A row appeared between the look and the write; the transaction may be run again. */
+export class RaceLost extends Error {
+  override readonly name = "RaceLost";
+}
+
+/** One a connection, seen by no other. */
+const spool = `${ledgerDatabase}.incoming_rows`;
+const dropSpool = `DROP TEMPORARY TABLE IF EXISTS ${spool}`;
+
+/**
+ * LIKE keeps generated columns, which unique keys may be built on. Neither server makes a temporary table like a
+ * partitioned one or with a FULLTEXT index: those get the copied columns alone.
+ */
+async function makeSpool(connection: MysqlConnection, table: MysqlTable): Promise<void> {
+  const origin = quoteTable(table.detail.database, table.name);
+  await execute(connection, dropSpool);
+  if (!/\n\s*(\/\*!\d+\s*)?PARTITION BY |\n\s*FULLTEXT KEY /i.test(table.detail.createSql)) {
+    await execute(connection, `CREATE TEMPORARY TABLE ${spool} LIKE ${origin}`);
+    return;
+  }
+  const columns = quoteList(copiedColumns(table).map(({ name }) => name));
+  await execute(
+    connection,
+    `CREATE TEMPORARY TABLE ${spool} (PRIMARY KEY (${quoteList(table.primaryKey)})) ENGINE=InnoDB AS SELECT ${columns} FROM ${origin} LIMIT 0`,
+  );
+}
+
+async function makeRoom(connection: MysqlConnection, write: RowWrite): Promise<void> {
+  const displaced = new Set<KeyId>();
+  for (const unique of await uniqueKeys(connection, write.table)) {
+    for (const conflict of await conflicts(connection, write, unique)) {
+      // A moved key that the slice's own rows hold already: its chunk was loaded before, or not by us.
+      if (!conflict.inside || unique.primary) throw collision(write, unique, conflict);
+      displaced.add(conflict.held);
+    }
+  }
+  if (displaced.size === 0) return;
+  const keys = [...displaced];
+  const deleted = await deleteKeys(connection, write, keys);
+  if (deleted !== keys.length) throw new RaceLost(`${deleted} of ${keys.length} rows in the way were deleted`);
+  await write.displaced(keys);
+}
+
+async function insertSpooled(connection: MysqlConnection, write: RowWrite): Promise<void> {
+  const { table, rows } = write;
+  const columns = quoteList(copiedColumns(table).map(({ name }) => name));
+  const into = quoteTable(table.detail.database, table.name);
+  try {
+    const sql = `INSERT INTO ${into} (${columns}) SELECT ${columns} FROM ${spool}`;
+    const { affectedRows, warningStatus } = await execute(connection, sql);
+    if (affectedRows === rows.rowCount() && warningStatus === 0) return;
+    const what = `${rows.rowCount()} rows sent, ${affectedRows} inserted, ${warningStatus} warnings`;
+    throw rowsRefused(write, what, await serverWarnings(connection));
+  } catch (error) {
+    // Another batch of ours has just committed, or the key is built on an expression that we can not join on.
+    if (isDuplicateKey(error)) throw new RaceLost((error as Error).message, { cause: error });
+    throw error;
+  }
+}
+
+// ── which rows are in the way ────────────────────────────────────────────────────────────────────────────────────
+
+interface UniqueKey {
+  readonly name: string;
+  readonly primary: boolean;
+  /** Columns with the length of the indexed prefix. */
+  readonly parts: readonly { readonly column: string; readonly prefix: number | undefined }[];
+}
+
+/** The unique keys as they are at this server. Keys on expressions (MySQL) have a part without a column: left out. */
+async function uniqueKeys(connection: MysqlConnection, table: MysqlTable): Promise<UniqueKey[]> {
+  const rows = await query<{ name: Buffer; col: Buffer | null; prefix: string | number | null }>(
+    connection,
+    `SELECT INDEX_NAME AS name, COLUMN_NAME AS col, SUB_PART AS prefix FROM information_schema.STATISTICS
+     WHERE TABLE_SCHEMA = ${quoteString(table.detail.database)} AND TABLE_NAME = ${quoteString(table.name)}
+       AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
+  );
+  const byName = Map.groupBy(rows, ({ name }) => String(name));
+  return [...byName]
+    .filter(([, parts]) => parts.every(({ col }) => col !== null))
+    .map(([name, parts]) => {
+      const columns = parts.map(({ col, prefix }) => ({
+        column: String(col),
+        prefix: prefix === null ? undefined : Number(prefix),
+      }));
+      const isKey = columns.map(({ column }) => column).join("\0") === table.primaryKey.join("\0");
+      return { name, primary: isKey, parts: columns };
+    });
+}
+
+interface Conflict {
+  readonly held: KeyId;
+  readonly incoming: KeyId;
+  /** The row in the way lies in the slice. */
+  readonly inside: boolean;
+  readonly heldShardKey: string;
+}
+
+async function conflicts(connection: MysqlConnection, write: RowWrite, unique: UniqueKey): Promise<Conflict[]> {
+  const { table, slice } = write;
+  const width = table.primaryKey.length;
+  const list = [...keySelectList(table, "t"), ...keySelectList(table, "i")].join(", ");
+  const equal = unique.parts.map(({ column, prefix }) => {
+    const side = (alias: string): string => {
+      const name = `${alias}.${quoteIdentifier(column)}`;
+      return prefix === undefined ? name : `LEFT(${name},${prefix})`;
+    };
+    return `${side("t")}=${side("i")}`;
+  });
+  // A locking read: it waits for rows of other batches that are not committed yet.
+  const sql = `SELECT ${list}, ${sliceWhere(table, slice, "t")} AS inside, HEX(t.${quoteIdentifier(table.shardKey)}) FROM ${spool} AS i JOIN ${quoteTable(table.detail.database, table.name)} AS t ON ${equal.join(" AND ")} FOR UPDATE`;
+  const rows = await queryArrays(connection, sql);
+  return rows.map((row) => ({
+    held: keyFromParts(row.slice(0, width).map(String)),
+    incoming: keyFromParts(row.slice(width, width * 2).map(String)),
+    inside: String(row[width * 2]) === "1",
+    heldShardKey: String(row[width * 2 + 1]),
+  }));
+}
+
+function collision(write: RowWrite, unique: UniqueKey, conflict: Conflict): ShardliftError {
+  const { table, shard } = write;
+  const held = formatKey(table, conflict.held);
+  const incoming = formatKey(table, conflict.incoming);
+  const whose = conflict.inside ? "of the slice itself" : "outside the moved slice";
+  const where = `table ${table.name} at shard ${shard}`;
+  if (unique.primary) {
+    return new ShardliftError("E_KEY_COLLISION", `${where}: the moved row ${incoming} meets the row ${held} ${whose}`);
+  }
+  return new ShardliftError(
+    "E_UNIQUE_COLLISION",
+    `${where}: the moved row ${incoming} meets the row ${held} ${whose} in unique key ${unique.name}`,
+  );
+}

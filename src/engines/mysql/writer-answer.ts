@@ -1,0 +1,41 @@
+import { ShardliftError } from "../../errors/error.ts";
+import { query, type MysqlConnection } from "./query.ts";
+import type { RowWrite } from "./writer-delete.ts";
+import type { LoadAnswer } from "./writer-load.ts";
+
+/**
+ * Judges what LOAD DATA answered. LOCAL turns errors into warnings and skips rows (facts/copy-and-log, 4), so only an
+ * answer without any warning, with every row that was sent, counts as success; everything else rolls back.
+ */
+export class DuplicateRows extends Error {
+  override readonly name = "DuplicateRows";
+}
+
+export async function mustBeWhole(connection: MysqlConnection, write: RowWrite, answer: LoadAnswer): Promise<void> {
+  const sent = write.rows.rowCount();
+  const { affectedRows, records, deleted, skipped, warnings } = answer;
+  if (warnings === 0 && skipped === 0 && records === sent && affectedRows === records + deleted) return;
+  const messages = warnings === 0 ? [] : await serverWarnings(connection);
+  // 1062, 1586: a duplicate. The straight path may meet one; what else the server has to say is then told by the
+  // temporary table, which has no rows to collide with.
+  if (skipped > 0 && messages.length > 0 && messages.every(({ code }) => code === 1062 || code === 1586)) {
+    throw new DuplicateRows(messages[0]?.message);
+  }
+  throw rowsRefused(write, `${sent} rows sent, ${records} read, ${skipped} skipped, ${warnings} warnings`, messages);
+}
+
+export interface ServerWarning {
+  readonly code: number;
+  readonly message: string;
+}
+
+export async function serverWarnings(connection: MysqlConnection): Promise<ServerWarning[]> {
+  const rows = await query<{ Code: number; Message: string | Buffer }>(connection, "SHOW WARNINGS LIMIT 20");
+  return rows.map(({ Code, Message }) => ({ code: Number(Code), message: String(Message) }));
+}
+
+export function rowsRefused(write: RowWrite, what: string, warnings: readonly ServerWarning[]): ShardliftError {
+  const said = warnings.slice(0, 3).map(({ code, message }) => `${message} (${code})`);
+  const reasons = said.length === 0 ? "" : `: ${said.join("; ")}`;
+  return new ShardliftError("E_ROWS_REFUSED", `table ${write.table.name} at shard ${write.shard}: ${what}${reasons}`);
+}
