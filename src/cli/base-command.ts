@@ -56,7 +56,8 @@ export abstract class BaseCommand extends Command {
   protected interruptSignal(): AbortSignal {
     this.#interrupt ??= listenForInterrupt({
       onFirst: () => {
-        const text = "stopping cleanly and saving a checkpoint; press Ctrl-C again to stop at once (safe as well)";
+        const text =
+          "stopping cleanly and saving a checkpoint; press Ctrl-C again to stop at once (safe as well)";
         if (this.#reporter === undefined) this.#tell(text);
         else this.#reporter.event({ kind: "note", level: "warning", text });
       },
@@ -75,7 +76,9 @@ export abstract class BaseCommand extends Command {
       const schema = rest.schema ?? (this.id ?? "").replaceAll(":", "-");
       const envelope = envelopeOf({ ...rest, schema }, new Date(), this.secrets);
       // In a stream of JSON lines the result is one more line.
-      process.stdout.write(`${JSON.stringify(envelope, undefined, flags.output === "ndjson" ? undefined : 2)}\n`);
+      process.stdout.write(
+        `${JSON.stringify(envelope, undefined, flags.output === "ndjson" ? undefined : 2)}\n`,
+      );
       return;
     }
     process.stdout.write(`${printable(text)}\n`);
@@ -86,8 +89,13 @@ export abstract class BaseCommand extends Command {
     this.#closeReporter();
     // `this.exit()` and --help: oclif's own way to end, with nothing to report.
     if (thrown instanceof Errors.ExitError) throw thrown;
-    const failure = failureOf(thrown, { interrupted: this.#interrupt?.received });
+    const failure = failureOf(thrown, {
+      interrupted: this.#interrupt?.received,
+      command: `${this.config.bin} ${(this.id ?? "").replaceAll(":", " ")}`,
+    });
     process.exitCode = failure.exit;
+    // oclif warns of a command that did not parse its flags; here they could not be parsed, and we say why.
+    this.parsed = true;
     reportFailure(failure, this.argv, this.secrets);
     await Promise.resolve();
   }
@@ -109,9 +117,15 @@ export abstract class BaseCommand extends Command {
 }
 
 /** An error as JSON on stdout or as text on stderr. Looks at argv itself: the flags may be what is wrong. */
-export function reportFailure(failure: ReturnType<typeof failureOf>, argv: readonly string[], secrets: Secrets): void {
+export function reportFailure(
+  failure: ReturnType<typeof failureOf>,
+  argv: readonly string[],
+  secrets: Secrets,
+): void {
   const options = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
-  const ndjson = options.some((word, index) => word === "--output=ndjson" || (word === "ndjson" && options[index - 1] === "--output"));
+  const ndjson = options.some(
+    (word, index) => word === "--output=ndjson" || (word === "ndjson" && options[index - 1] === "--output"),
+  );
   if (!ndjson && !options.includes("--json")) {
     process.stderr.write(`${errorText(failure, secrets, process.stderr)}\n`);
     return;

@@ -8,7 +8,10 @@ import { causesOf, type Failure } from "./failure.ts";
  * `/v1`. The schemas below ship (`shardlift config schema --of …`), and a test checks documents against them.
  */
 export const resultEnvelope = z.strictObject({
-  schema: z.string().regex(/^shardlift\.[a-z-]+\/v\d+$/).describe("shardlift.<command>/v1"),
+  schema: z
+    .string()
+    .regex(/^shardlift\.[a-z-]+\/v\d+$/)
+    .describe("shardlift.<command>/v1"),
   job: z.string().optional().describe("The job that the result is about."),
   generatedAt: z.iso.datetime(),
   data: z.unknown().describe("The command's result."),
@@ -41,7 +44,10 @@ export const errorEnvelope = z.strictObject({
     fix: z.string().describe("What to type next."),
     retryable: z.boolean(),
     exit: z.int(),
-    problems: z.array(problem).optional().describe("E_CONFIG and E_USAGE: everything that is wrong with the input."),
+    problems: z
+      .array(problem)
+      .optional()
+      .describe("E_CONFIG and E_USAGE: everything that is wrong with the input."),
     findings: z.array(finding).optional().describe("E_PREFLIGHT: everything that the checks found."),
   }),
 });
@@ -77,11 +83,15 @@ export function errorEnvelopeOf(failure: Failure, secrets: Secrets): ErrorEnvelo
       code: error.code,
       message: hide(error.message),
       cause: causes.length === 0 ? null : hide(causes.join(": ")),
-      fix: hide(error.next),
+      fix: hide(failure.fix),
       retryable: error.retryable,
       exit,
-      ...(error instanceof InputError ? { problems: error.problems.map((item) => mapTexts(item, hide)) } : {}),
-      ...(findingsOf(error).length === 0 ? {} : { findings: findingsOf(error).map((item) => mapTexts(item, hide)) }),
+      ...(error instanceof InputError
+        ? { problems: error.problems.map((item) => mapTexts(item, hide)) }
+        : {}),
+      ...(findingsOf(error).length === 0
+        ? {}
+        : { findings: findingsOf(error).map((item) => mapTexts(item, hide)) }),
     },
   };
 }
@@ -95,6 +105,9 @@ export function findingsOf(error: ShardliftError): readonly Finding[] {
 }
 
 function mapTexts<T extends object>(item: T, change: (text: string) => string): T {
-  const entries = Object.entries(item).map(([key, value]) => [key, typeof value === "string" ? change(value) : value]);
+  const entries = Object.entries(item).map(([key, value]) => [
+    key,
+    typeof value === "string" ? change(value) : value,
+  ]);
   return Object.fromEntries(entries) as T;
 }

@@ -32,7 +32,7 @@ export function errorText(failure: Failure, secrets: Secrets, stream: NodeJS.Wri
   }
   if (findingsOf(error).length > 0) lines.push("");
   for (const cause of causesOf(failure)) lines.push(...field("because", clean(cause)));
-  lines.push(...field("fix", clean(error.next)), style("dim", `  code      ${error.code} (exit ${exit})`));
+  lines.push(...field("fix", clean(failure.fix)), style("dim", `  code      ${error.code} (exit ${exit})`));
   if (stack !== undefined) lines.push("", style("dim", clean(stack)));
   return lines.join("\n");
 }

@@ -7,6 +7,8 @@ import { usageError } from "./usage.ts";
 export interface Failure {
   readonly error: ShardliftError;
   readonly exit: number;
+  /** What to type next. */
+  readonly fix: string;
   /** Further errors of the same end, such as a connection that could not be closed afterwards. */
   readonly also: readonly string[];
   /** Only for what is a bug: where it came from. */
@@ -17,18 +19,28 @@ export interface Failure {
  * Every thrown thing becomes one coded error. What we did not throw ourselves and do not know is a bug (E_BUG), told
  * with its stack: nothing is swallowed, and nothing pretends to be the operator's fault.
  */
-export function failureOf(thrown: unknown, context: { readonly interrupted?: InterruptSignal | undefined } = {}): Failure {
+export function failureOf(
+  thrown: unknown,
+  context: {
+    readonly interrupted?: InterruptSignal | undefined;
+    /** The command as it is typed; wrong flags lead to its help. */
+    readonly command?: string | undefined;
+  } = {},
+): Failure {
   const { primary, also } = unfold(thrown);
   const error = coded(primary);
   const exit = error.code === "E_INTERRUPTED" && context.interrupted === "SIGTERM" ? 143 : error.exit;
   const source = error.cause instanceof Error && error !== primary ? error.cause : error;
-  return { error, exit, also, stack: error.code === "E_BUG" ? source.stack : undefined };
+  const misused = primary instanceof Errors.CLIError && context.command !== undefined;
+  const fix = misused ? `Run \`${context.command} --help\`.` : error.next;
+  return { error, exit, fix, also, stack: error.code === "E_BUG" ? source.stack : undefined };
 }
 
 function coded(thrown: unknown): ShardliftError {
   if (thrown instanceof ShardliftError) return thrown;
   // Node's own aborted calls throw an AbortError; what counts is why the signal was aborted.
-  if (thrown instanceof Error && thrown.name === "AbortError" && thrown.cause instanceof ShardliftError) return thrown.cause;
+  if (thrown instanceof Error && thrown.name === "AbortError" && thrown.cause instanceof ShardliftError)
+    return thrown.cause;
   if (thrown instanceof Errors.CLIError) return usageError(thrown);
   const text = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : `thrown: ${String(thrown)}`;
   return new ShardliftError("E_BUG", text, { cause: thrown });
@@ -67,7 +79,8 @@ function causeOf(value: unknown): unknown {
 }
 
 function messageOf(value: unknown): string {
-  if (value instanceof AggregateError && value.errors.length > 0) return value.errors.map(messageOf).join("; ");
+  if (value instanceof AggregateError && value.errors.length > 0)
+    return value.errors.map(messageOf).join("; ");
   if (value instanceof ShardliftError) return `${value.code}: ${value.message}`;
   return value instanceof Error ? value.message : String(value);
 }

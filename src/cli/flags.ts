@@ -14,16 +14,23 @@ export const commonFlags = {
     helpGroup: "GLOBAL",
     helpValue: "FILE",
   }),
-  json: Flags.boolean({ description: "Print the result, or the error, as one JSON document.", helpGroup: "GLOBAL" }),
+  json: Flags.boolean({
+    description: "Print the result, or the error, as one JSON document.",
+    helpGroup: "GLOBAL",
+  }),
   output: Flags.option({
     options: outputModes,
-    description: "How progress is told: auto is live on a terminal and plain lines elsewhere.",
+    description:
+      "How progress is told: auto (live on a terminal, lines elsewhere), live, lines, ndjson or quiet.",
     default: "auto" as const,
     env: "SHARDLIFT_OUTPUT",
     helpGroup: "GLOBAL",
-    helpValue: `<${outputModes.join("|")}>`,
+    helpValue: "MODE",
   })(),
-  "no-input": Flags.boolean({ description: "Never ask anything; fail where an answer is needed.", helpGroup: "GLOBAL" }),
+  "no-input": Flags.boolean({
+    description: "Never ask anything; fail where an answer is needed.",
+    helpGroup: "GLOBAL",
+  }),
 };
 
 /** For commands that ask before they change something. */
@@ -33,9 +40,18 @@ export const yesFlag = {
 
 /** For commands that run a job. They overrule SHARDLIFT_* variables, which overrule the configuration. */
 export const settingFlags = {
-  rate: Flags.string({ description: `Most bytes per second read from a source. ${envNote("rate")}`, helpValue: "20MB/s" }),
-  threads: Flags.string({ description: `Chunks copied at the same time. ${envNote("threads")}`, helpValue: "N" }),
-  cutover: Flags.string({ description: `Who starts the cutover. ${envNote("cutover")}`, helpValue: "<manual|auto>" }),
+  rate: Flags.string({
+    description: `Most bytes per second read from a source. ${envNote("rate")}`,
+    helpValue: "20MB/s",
+  }),
+  threads: Flags.string({
+    description: `Chunks copied at the same time. ${envNote("threads")}`,
+    helpValue: "N",
+  }),
+  cutover: Flags.string({
+    description: `Who starts the cutover. ${envNote("cutover")}`,
+    helpValue: "<manual|auto>",
+  }),
   "max-pause": Flags.string({
     description: `Longest time that writes to the slice may wait for the gate. ${envNote("max-pause")}`,
     helpValue: "500ms",

@@ -28,7 +28,9 @@ export function listenForInterrupt(options: {
       return;
     }
     received = name;
-    controller.abort(new ShardliftError("E_INTERRUPTED", `interrupted by ${name}; the work was stopped cleanly`));
+    controller.abort(
+      new ShardliftError("E_INTERRUPTED", `interrupted by ${name}; the work was stopped cleanly`),
+    );
     options.onFirst(name);
   };
   const handlers = { SIGINT: handler("SIGINT"), SIGTERM: handler("SIGTERM") };

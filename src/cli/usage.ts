@@ -22,7 +22,9 @@ function problemsOf(error: ParseError): Problem[] {
   const args = Object.keys(error.parse?.input?.args ?? {}).map((arg) => arg.toUpperCase());
   switch (error.constructor.name) {
     case "NonExistentFlagsError":
-      return (error.flags ?? []).map((flag) => withClosest({ where: flag, found: "unknown flag", accepted: list(flags) }, flag, flags));
+      return (error.flags ?? []).map((flag) =>
+        withClosest({ where: flag, found: "unknown flag", accepted: list(flags) }, flag, flags),
+      );
     case "UnexpectedArgsError":
       return (error.args ?? []).map((arg) => ({
         where: String(arg),
@@ -32,7 +34,11 @@ function problemsOf(error: ParseError): Problem[] {
     case "RequiredArgsError":
       return (error.args ?? []).map((arg) => {
         const { name, description } = arg as { readonly name: string; readonly description?: string };
-        return { where: name.toUpperCase(), found: "the argument is missing", accepted: description ?? "a value" };
+        return {
+          where: name.toUpperCase(),
+          found: "the argument is missing",
+          accepted: description ?? "a value",
+        };
       });
     default:
       return messageProblems(error);
@@ -45,17 +51,29 @@ function messageProblems(error: ParseError): Problem[] {
   const option = /^Expected --([\w-]+)=(.*) to be one of: (.*)$/s.exec(text);
   if (option !== null) {
     const [, flag, given = "", options = ""] = option;
-    return [withClosest({ where: `--${flag}`, found: `"${given}"`, accepted: options }, given, options.split(", "))];
+    return [
+      withClosest({ where: `--${flag}`, found: `"${given}"`, accepted: options }, given, options.split(", ")),
+    ];
+  }
+  const parsing = /^Parsing --([\w-]+)\s+(.*)$/s.exec(text);
+  if (parsing !== null) {
+    const [, flag, reason = ""] = parsing;
+    return [{ where: `--${flag}`, found: lowerFirst(reason), accepted: "see --help" }];
   }
   const reasons = text.replace(/^The following errors? occurred:\s*/, "").split(/\n\s*/);
   return reasons.map((reason) => {
     const missing = /^Missing required flag ([\w-]+)$/.exec(reason)?.[1];
-    if (missing !== undefined) return { where: `--${missing}`, found: "the flag is missing", accepted: "a value" };
+    if (missing !== undefined)
+      return { where: `--${missing}`, found: "the flag is missing", accepted: "a value" };
     const value = /^Flag --([\w-]+) expects a value/.exec(reason)?.[1];
     if (value !== undefined) return { where: `--${value}`, found: "no value", accepted: `--${value}=VALUE` };
     const where = /--[\w-]+/.exec(reason)?.[0] ?? "command line";
-    return { where, found: reason.replace(/^./, (letter) => letter.toLowerCase()), accepted: "see --help" };
+    return { where, found: lowerFirst(reason), accepted: "see --help" };
   });
+}
+
+function lowerFirst(text: string): string {
+  return text.replace(/^./, (letter) => letter.toLowerCase());
 }
 
 function withClosest(problem: Problem, word: string, candidates: readonly string[]): Problem {
@@ -87,7 +105,8 @@ export function requestOf(
     const id = words.slice(0, length).join(":");
     if (known.commandIDs.includes(id)) return { kind: "command", id, argv: argv.slice(length) };
   }
-  if (words.length > 0 && known.topics.some((topic) => topic.name === words.join(":"))) return { kind: "help" };
+  if (words.length > 0 && known.topics.some((topic) => topic.name === words.join(":")))
+    return { kind: "help" };
   throw new InputError("E_USAGE", [unknownCommand(argv, words, known)]);
 }
 
@@ -98,7 +117,11 @@ function unknownCommand(
 ): Problem {
   const names = known.commandIDs.map((id) => id.replaceAll(":", " ")).toSorted();
   if (words.length === 0) {
-    return { where: argv[0] ?? "", found: "a flag before the command", accepted: "shardlift COMMAND [flags]" };
+    return {
+      where: argv[0] ?? "",
+      found: "a flag before the command",
+      accepted: "shardlift COMMAND [flags]",
+    };
   }
   const topic = known.topics.find(({ name }) => name === words[0])?.name;
   const candidates = topic === undefined ? names : names.filter((name) => name.startsWith(`${topic} `));

@@ -32,18 +32,24 @@ export async function checkCredentials(
     }
     const source = passwordSource(shard, context.directory);
     if (source.from === "nowhere") {
-      warnings.push(`${at()}: shards.${name} has neither passwordFile nor password; it connects without a password`);
+      warnings.push(
+        `${at()}: shards.${name} has neither passwordFile nor password; it connects without a password`,
+      );
     } else if (source.from === "env") {
       if ((context.env[source.name] ?? "") !== "") continue;
       problems.push({
         where: at("password"),
         found: `the environment variable ${source.name} is not set, or empty`,
-        accepted: `${source.name} with the password of ${shard.user} on shard ${name}`,
+        accepted: `${source.name} with the password for shard ${name}`,
       });
     } else {
       const found = await whyUnreadable(source.path);
       if (found !== undefined) {
-        problems.push({ where: at("passwordFile"), found, accepted: "the path of a file that holds the password only" });
+        problems.push({
+          where: at("passwordFile"),
+          found,
+          accepted: "the path of a file that holds the password only",
+        });
       } else if (await othersCanRead(source.path)) {
         warnings.push(
           `${at("passwordFile")}: the password file ${source.path} can be read by others; run: chmod 600 ${source.path}`,
@@ -65,7 +71,8 @@ async function whyUnreadable(path: string): Promise<string | undefined> {
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     if (code === "ENOENT" || code === "ENOTDIR") return `there is no password file ${path}`;
-    if (code === "EACCES" || code === "EPERM") return `the password file ${path} may not be read by this user`;
+    if (code === "EACCES" || code === "EPERM")
+      return `the password file ${path} may not be read by this user`;
     throw error;
   }
 }

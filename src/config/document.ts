@@ -1,5 +1,5 @@
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
-import type { Document, Node, YAMLError } from "yaml";
+import type { Document, ErrorCode, Node, YAMLError } from "yaml";
 import type { Problem } from "../errors/error.ts";
 
 /**
@@ -22,7 +22,12 @@ export type ConfigPath = readonly PropertyKey[];
 
 export function parseConfigDocument(text: string, file: string): ConfigDocument {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true, merge: true });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: true,
+    merge: true,
+  });
   const place = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${Math.max(line, 1)}:${Math.max(col, 1)}`;
@@ -34,7 +39,11 @@ export function parseConfigDocument(text: string, file: string): ConfigDocument 
   }));
   // An alias without its anchor makes toJS throw, with the name in the message.
   for (const offset of unresolvedAliases(document)) {
-    problems.push({ where: place(offset), found: "an alias (`*name`) without its anchor", accepted: "text in quotes" });
+    problems.push({
+      where: place(offset),
+      found: "an alias (`*name`) without its anchor",
+      accepted: "text in quotes",
+    });
   }
   const readable = broken.length === 0 && problems.length === document.errors.length;
   return {
@@ -46,27 +55,24 @@ export function parseConfigDocument(text: string, file: string): ConfigDocument 
   };
 }
 
+const yamlWords: Readonly<Partial<Record<ErrorCode, Pick<Problem, "found" | "accepted">>>> = {
+  TAB_AS_INDENT: { found: "a tab as indentation", accepted: "spaces" },
+  MULTIPLE_DOCS: { found: "a second YAML document", accepted: "one document" },
+  MISSING_CHAR: { found: "a quote, bracket or comma is missing here or above", accepted: "valid YAML" },
+};
+
 function yamlProblem(error: YAMLError, text: string): Pick<Problem, "found" | "accepted"> {
-  const accepted = "valid YAML";
-  switch (error.code) {
-    case "DUPLICATE_KEY": {
-      const key = /^[\w.-]+/.exec(text.slice(error.pos[0]))?.[0] ?? "";
-      return { found: `the key "${key}" stands twice in the same mapping`, accepted: "each key once" };
-    }
-    case "TAB_AS_INDENT":
-      return { found: "a tab as indentation", accepted: "spaces" };
-    case "MULTIPLE_DOCS":
-      return { found: "a second YAML document", accepted: "one document" };
-    case "MISSING_CHAR":
-      return { found: "a quote, bracket or comma is missing here or above", accepted };
-    case "BLOCK_AS_IMPLICIT_KEY":
-    case "MULTILINE_IMPLICIT_KEY":
-    case "BAD_INDENT":
-      return { found: "a line that does not fit what is around it (indentation, or a colon)", accepted };
-    default:
-      // The library quotes source text after a colon or in quotes; it may be a secret.
-      return { found: `broken YAML: ${error.message.replace(/(:\s|["'`]).*$/s, "").trim()}`, accepted };
+  if (error.code === "DUPLICATE_KEY") {
+    const key = /^[\w.-]+/.exec(text.slice(error.pos[0]))?.[0] ?? "";
+    return { found: `the key "${key}" stands twice in the same mapping`, accepted: "each key once" };
   }
+  if (["BLOCK_AS_IMPLICIT_KEY", "MULTILINE_IMPLICIT_KEY", "BAD_INDENT"].includes(error.code)) {
+    const found = "a line that does not fit what is around it (indentation, or a colon)";
+    return { found, accepted: "valid YAML" };
+  }
+  // The library quotes source text after a colon or in quotes; it may be a secret.
+  const reason = error.message.replace(/(:\s|["'`]).*$/s, "").trim();
+  return yamlWords[error.code] ?? { found: `broken YAML: ${reason}`, accepted: "valid YAML" };
 }
 
 function unresolvedAliases(document: Document): number[] {
@@ -81,26 +87,41 @@ function unresolvedAliases(document: Document): number[] {
 
 /**
  * Map bounds keep the text that stands in the file: `from: 90071992547409931` or `0x00ff` must not become a number.
- * A section, or a table, of which only the heading is left (`copy:`, `orders:`) counts as empty, not as wrong.
+ * A table of which only the name stands there (`orders:`) has no settings; that is not wrong.
  */
 function normalized(document: Document): unknown {
+  keepFirstOfDuplicates(document);
   const root = document.contents;
   if (!isMap(root)) return document.toJS() as unknown;
   for (const keyspace of values(child(root, "keyspaces"))) {
     for (const range of values(child(keyspace, "map"))) {
       for (const end of ["from", "to"]) {
         const bound = child(range, end);
-        if (isScalar(bound) && typeof bound.value === "number" && bound.source !== undefined) bound.value = bound.source;
+        if (isScalar(bound) && typeof bound.value === "number" && bound.source !== undefined)
+          bound.value = bound.source;
       }
     }
   }
   const data = document.toJS() as Record<string, unknown>;
-  const sections = Object.entries(data).filter(([, value]) => value !== null);
   for (const keyspace of Object.values(objectOf(data["keyspaces"]))) {
     const tables = objectOf(objectOf(keyspace)["tables"]);
     for (const [table, value] of Object.entries(tables)) if (value === null) tables[table] = {};
   }
-  return Object.fromEntries(sections);
+  return data;
+}
+
+/** A duplicate is a problem already; data and places must then mean the same one of the two. */
+function keepFirstOfDuplicates(document: Document): void {
+  visit(document, {
+    Map: (_, map) => {
+      const seen = new Set<string>();
+      map.items = map.items.filter(({ key }) => {
+        const name = String(isScalar(key) ? key.value : key);
+        // Several merge keys (`<<`) are no duplicates.
+        return name === "<<" || seen.size < seen.add(name).size;
+      });
+    },
+  });
 }
 
 function objectOf(value: unknown): Record<string, unknown> {

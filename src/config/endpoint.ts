@@ -19,7 +19,10 @@ export function resolveEndpoint(
     const names = Object.keys(config.shards);
     const word = closest(shard, names);
     throw new ShardliftError("E_USAGE", `${config.path} has no shard "${shard}"`, {
-      next: word === undefined ? `use one of: ${names.join(", ")}` : `did you mean "${word}"? Shards: ${names.join(", ")}`,
+      next:
+        word === undefined
+          ? `use one of: ${names.join(", ")}`
+          : `did you mean "${word}"? Shards: ${names.join(", ")}`,
     });
   }
   const password = readPassword(found.password, env);
@@ -35,7 +38,11 @@ function readPassword(source: PasswordSource, env: NodeJS.ProcessEnv): string {
       const password = env[source.name] ?? "";
       if (password !== "") return password;
       throw new InputError("E_CONFIG", [
-        { where: source.name, found: "the environment variable is not set, or empty", accepted: "the password" },
+        {
+          where: source.name,
+          found: "the environment variable is not set, or empty",
+          accepted: "the password",
+        },
       ]);
     }
     case "file":
@@ -45,7 +52,11 @@ function readPassword(source: PasswordSource, env: NodeJS.ProcessEnv): string {
       } catch (error) {
         const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
         throw new InputError("E_CONFIG", [
-          { where: source.path, found: `the password file can not be read (${code})`, accepted: "a readable file" },
+          {
+            where: source.path,
+            found: `the password file can not be read (${code})`,
+            accepted: "a readable file",
+          },
         ]);
       }
   }

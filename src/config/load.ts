@@ -6,7 +6,7 @@ import { checkCredentials } from "./credentials.ts";
 import { parseConfigDocument } from "./document.ts";
 import { schemaProblems, type PlaceFinder } from "./problems.ts";
 import { ruleProblems, soundParts } from "./rules.ts";
-import { configFile } from "./schema.ts";
+import { configFile, withoutEmptySections } from "./schema.ts";
 import { overlaySettings, type SettingTexts } from "./settings.ts";
 
 export interface LoadedConfig {
@@ -27,9 +27,10 @@ export async function loadConfig(
   const document = parseConfigDocument(await readText(path), path);
   if (!document.readable) throw new InputError("E_CONFIG", document.problems);
 
-  const { data, originOf } = overlaySettings(document.data ?? {}, env, flags);
+  const overlaid = overlaySettings(withoutEmptySections(document.data ?? {}), env, flags);
+  const { data } = overlaid;
   const places: PlaceFinder = {
-    placeOf: (at) => originOf(at) ?? document.placeOf(at),
+    placeOf: (at) => overlaid.originOf(at) ?? document.placeOf(at),
     placeOfKey: (at, key) => document.placeOfKey(at, key),
   };
   const parsed = configFile.safeParse(data);

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type { z } from "zod";
 import type { Problem } from "../errors/error.ts";
 import { closest } from "../lib/closest.ts";
@@ -13,7 +14,11 @@ export interface PlaceFinder {
   placeOfKey(path: ConfigPath, key: string): string;
 }
 
-export function schemaProblems(issues: readonly z.core.$ZodIssue[], data: unknown, places: PlaceFinder): Problem[] {
+export function schemaProblems(
+  issues: readonly z.core.$ZodIssue[],
+  data: unknown,
+  places: PlaceFinder,
+): Problem[] {
   return issues.flatMap((issue) => problemsOf(issue, data, places));
 }
 
@@ -29,17 +34,31 @@ function problemsOf(issue: z.core.$ZodIssue, data: unknown, places: PlaceFinder)
   }
   const value = valueAt(data, path);
   const where = places.placeOf(path);
-  if (value === undefined) return [{ where, found: `${quoted(path.at(-1))} is missing`, accepted: issue.message }];
-  const word = typeof value === "string" && issue.code === "invalid_value" ? closest(value, texts(issue.values)) : undefined;
+  const accepted = acceptedAt(issue);
+  if (value === undefined) return [{ where, found: `${quoted(path.at(-1))} is missing`, accepted }];
+  const word =
+    typeof value === "string" && issue.code === "invalid_value"
+      ? closest(value, texts(issue.values))
+      : undefined;
   const found = `${dotted(path)} is ${described(path, value)}`;
-  return [{ where, found, accepted: issue.message, ...(word === undefined ? {} : { closest: word }) }];
+  return [{ where, found, accepted, ...(word === undefined ? {} : { closest: word }) }];
+}
+
+/** The schema says what it accepts, but for mappings: their keys are said here. */
+function acceptedAt(issue: z.core.$ZodIssue): string {
+  if (issue.code !== "invalid_type" || issue.expected !== "object") return issue.message;
+  const keys = keysAt(issue.path);
+  return keys.length === 0 ? "a mapping without keys" : `a mapping with ${keys.join(", ")}`;
 }
 
 /** Keys that are documented for later versions: they deserve a better answer than "unknown". */
 const comesLater: readonly (readonly [path: RegExp, what: string])[] = [
   [/^shards\.[^.]+\.tls$/, "TLS to the servers"],
   [/^shards\.[^.]+\.passwordCommand$/, "passwordCommand; use passwordFile or ${ENV:NAME}"],
-  [/^throttle\.(replicas|maxLag|maxThreadsRunning|historyList|diskFreeMin)$/, "throttling; copy.rate limits the copy"],
+  [
+    /^throttle\.(replicas|maxLag|maxThreadsRunning|historyList|diskFreeMin)$/,
+    "throttling; copy.rate limits the copy",
+  ],
   [/^verify\.repeatAtGate$/, "verification in rounds while waiting"],
   [/^cutover\.window$/, "cutover windows; use mode manual or auto"],
   [/^(notify|serve)$/, "hooks and the status server"],
@@ -48,7 +67,8 @@ const comesLater: readonly (readonly [path: RegExp, what: string])[] = [
 function unknownKey(path: ConfigPath, key: string, where: string): Problem {
   const full = [...path, key].map(String).join(".");
   const later = comesLater.find(([pattern]) => pattern.test(full));
-  if (later !== undefined) return { where, found: `the key "${key}"`, accepted: `nothing here yet (later: ${later[1]})` };
+  if (later !== undefined)
+    return { where, found: `the key "${key}"`, accepted: `nothing here yet (later: ${later[1]})` };
   const known = keysAt(path);
   const word = closest(key, known);
   const inside = path.length === 0 ? "" : ` in ${dotted(path)}`;
@@ -64,7 +84,10 @@ function unknownKey(path: ConfigPath, key: string, where: string): Problem {
 function keysAt(path: ConfigPath): string[] {
   let node: Record<string, unknown> = configJsonSchema();
   for (const part of path) {
-    const next = typeof part === "number" ? node["items"] : (property(node, String(part)) ?? node["additionalProperties"]);
+    const next =
+      typeof part === "number"
+        ? node["items"]
+        : (property(node, String(part)) ?? node["additionalProperties"]);
     if (typeof next !== "object" || next === null) return [];
     node = next as Record<string, unknown>;
   }
@@ -77,7 +100,7 @@ function property(node: Record<string, unknown>, key: string): unknown {
   return ((node["properties"] ?? {}) as Record<string, unknown>)[key];
 }
 
-export function valueAt(data: unknown, path: ConfigPath): unknown {
+function valueAt(data: unknown, path: ConfigPath): unknown {
   let value = data;
   for (const part of path) {
     if (typeof value !== "object" || value === null) return undefined;
@@ -87,7 +110,12 @@ export function valueAt(data: unknown, path: ConfigPath): unknown {
 }
 
 function dotted(path: ConfigPath): string {
-  return path.length === 0 ? "the file" : path.map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`)).join("").replace(/^\./, "");
+  return path.length === 0
+    ? "the file"
+    : path
+        .map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`))
+        .join("")
+        .replace(/^\./, "");
 }
 
 function quoted(part: PropertyKey | undefined): string {
@@ -96,11 +124,16 @@ function quoted(part: PropertyKey | undefined): string {
 
 /** The value for people, short; hidden where it may be a secret. */
 function described(path: ConfigPath, value: unknown): string {
-  if (path.some((part) => /passw|secret/i.test(String(part)))) return typeof value === "string" ? "a literal text (not shown)" : "no text (not shown)";
+  if (path.some((part) => /passw|secret/i.test(String(part))))
+    return typeof value === "string" ? "a literal text (not shown)" : "no text (not shown)";
   if (value === null) return "empty";
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   if (typeof value === "object") return Object.keys(value).length === 0 ? "an empty mapping" : "a mapping";
-  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
+  // A whole file that is one text may be a password file, given by mistake.
+  if (path.length === 0) return "plain text";
+  // user:password@host is a habit from connection strings.
+  const text =
+    typeof value === "string" ? JSON.stringify(value.replace(/:[^@]*@/, ":(not shown)@")) : inspect(value);
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 

@@ -10,29 +10,37 @@ import type { PlaceFinder } from "./problems.ts";
 import { keyspaceSchema, shardSchema } from "./schema.ts";
 
 /**
- * What must hold between places of the file. Pure. Works on those parts that are right by themselves, so that a
- * mistake in one shard does not hide a gap in a map: all problems are told at once.
+ * What must hold between places of the file. Pure. Works on those fields that are right by themselves, so that one
+ * mistake in a keyspace does not hide a gap in its map: all problems are told at once.
  */
 export interface SoundParts {
-  readonly shards: Readonly<Record<string, z.output<typeof shardSchema>>>;
-  readonly keyspaces: Readonly<Record<string, z.output<typeof keyspaceSchema>>>;
-  /** Names of all shards, the wrong ones included: a map may name them. */
-  readonly shardNames: readonly string[];
+  readonly shards: Readonly<Record<string, Partial<z.output<typeof shardSchema>>>>;
+  readonly keyspaces: Readonly<Record<string, Partial<z.output<typeof keyspaceSchema>>>>;
 }
 
 export function soundParts(data: unknown): SoundParts {
-  const { shards = {}, keyspaces = {} } = (data ?? {}) as { shards?: unknown; keyspaces?: unknown };
-  return {
-    shards: sound(shards, shardSchema),
-    keyspaces: sound(keyspaces, keyspaceSchema),
-    shardNames: Object.keys(typeof shards === "object" && shards !== null ? shards : {}),
-  };
+  const { shards, keyspaces } = entriesOf(data);
+  const each = <S extends Readonly<Record<string, z.ZodType>>>(schema: z.ZodObject<S>, records: unknown) =>
+    Object.fromEntries(
+      Object.entries(entriesOf(records)).map(([name, value]) => [name, soundFields(schema, value)]),
+    );
+  return { shards: each(shardSchema, shards), keyspaces: each(keyspaceSchema, keyspaces) };
 }
 
-function sound<S extends z.ZodType>(data: unknown, schema: S): Record<string, z.output<S>> {
-  if (typeof data !== "object" || data === null) return {};
-  const parsed = Object.entries(data).map(([name, value]) => [name, schema.safeParse(value)] as const);
-  return Object.fromEntries(parsed.flatMap(([name, result]) => (result.success ? [[name, result.data]] : [])));
+function soundFields<S extends Readonly<Record<string, z.ZodType>>>(
+  schema: z.ZodObject<S>,
+  value: unknown,
+): Partial<z.output<z.ZodObject<S>>> {
+  const given = entriesOf(value);
+  const fields = Object.entries<z.ZodType>(schema.shape).flatMap(([key, field]) => {
+    const parsed = field.safeParse(given[key]);
+    return parsed.success && parsed.data !== undefined ? [[key, parsed.data] as const] : [];
+  });
+  return Object.fromEntries(fields) as Partial<z.output<z.ZodObject<S>>>;
+}
+
+function entriesOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 export function ruleProblems(parts: SoundParts, places: PlaceFinder): Problem[] {
@@ -50,7 +58,8 @@ export function ruleProblems(parts: SoundParts, places: PlaceFinder): Problem[] 
 function sharedServers({ shards }: SoundParts, places: PlaceFinder): Problem[] {
   const owners = new Map<string, string>();
   const problems: Problem[] = [];
-  for (const [name, { hosts, database }] of Object.entries(shards)) {
+  for (const [name, { hosts = [], database }] of Object.entries(shards)) {
+    if (database === undefined) continue;
     for (const [index, host] of hosts.entries()) {
       const server = `${serverKey(host)} ${database}`;
       const owner = owners.get(server);
@@ -70,7 +79,7 @@ function sharedServers({ shards }: SoundParts, places: PlaceFinder): Problem[] {
 function sharedTables({ keyspaces }: SoundParts, places: PlaceFinder): Problem[] {
   const owners = new Map<string, string>();
   const problems: Problem[] = [];
-  for (const [name, { tables }] of Object.entries(keyspaces)) {
+  for (const [name, { tables = {} }] of Object.entries(keyspaces)) {
     for (const table of Object.keys(tables)) {
       const owner = owners.get(table);
       if (owner === undefined) owners.set(table, name);
@@ -86,17 +95,23 @@ function sharedTables({ keyspaces }: SoundParts, places: PlaceFinder): Problem[]
   return problems;
 }
 
-type KeyspaceFile = z.output<typeof keyspaceSchema>;
+type KeyspaceFile = SoundParts["keyspaces"][string];
 
-function wrongShards(parts: SoundParts, name: string, keyspace: KeyspaceFile, places: PlaceFinder): Problem[] {
-  return keyspace.map.flatMap(({ shard }, index) => {
-    if (parts.shardNames.includes(shard)) return [];
-    const word = closest(shard, parts.shardNames);
+function wrongShards(
+  parts: SoundParts,
+  name: string,
+  keyspace: KeyspaceFile,
+  places: PlaceFinder,
+): Problem[] {
+  const names = Object.keys(parts.shards);
+  return (keyspace.map ?? []).flatMap(({ shard }, index) => {
+    if (names.includes(shard)) return [];
+    const word = closest(shard, names);
     return [
       {
         where: places.placeOf(["keyspaces", name, "map", index, "shard"]),
         found: `no shard is called "${shard}"`,
-        accepted: parts.shardNames.length === 0 ? "a name from shards" : parts.shardNames.join(", "),
+        accepted: names.length === 0 ? "a name from shards" : names.join(", "),
         ...(word === undefined ? {} : { closest: word }),
       },
     ];
@@ -111,12 +126,16 @@ const keyExamples: Readonly<Record<KeyType, string>> = {
 };
 
 function wrongRanges(name: string, { keyType, map }: KeyspaceFile, places: PlaceFinder): Problem[] {
+  if (keyType === undefined || map === undefined) return [];
   const problems: Problem[] = [];
   const ranges: Range[] = [];
   const path: ConfigPath = ["keyspaces", name, "map"];
   for (const [index, { from, to, shard }] of map.entries()) {
     const [low, high] = [boundOf(keyType, from), boundOf(keyType, to)];
-    for (const [end, value, parsed] of [["from", from, low], ["to", to, high]] as const) {
+    for (const [end, value, parsed] of [
+      ["from", from, low],
+      ["to", to, high],
+    ] as const) {
       if (parsed !== undefined) continue;
       problems.push({
         where: places.placeOf([...path, index, end]),

@@ -25,7 +25,8 @@ export interface Overlaid {
 
 export function overlaySettings(data: unknown, env: NodeJS.ProcessEnv, flags: SettingTexts): Overlaid {
   const origins = new Map<string, string>();
-  if (typeof data !== "object" || data === null) return { data, originOf: () => undefined };
+  if (typeof data !== "object" || data === null || Array.isArray(data))
+    return { data, originOf: () => undefined };
   const result: Record<string, unknown> = { ...data };
   for (const [name, [section, key]] of Object.entries(paths) as [SettingName, readonly [string, string]][]) {
     const variable = variableOf(name);

@@ -69,3 +69,13 @@ export function routerKey(router: string): string {
 
 /** Held while maps are published, so that two publishing processes can not overtake each other. */
 export const publishLockKey = "publish-lock";
+
+/** What another process asks of the job's runner. */
+export function requestKey(job: string): string {
+  return `job-request/${part(job)}`;
+}
+
+/** The newest snapshot of a job's progress. */
+export function progressKey(job: string): string {
+  return `job-progress/${part(job)}`;
+}

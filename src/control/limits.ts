@@ -1,5 +1,6 @@
 import { invariant } from "../errors/error.ts";
 import {
+  OutcomeUnknown,
   StoreWentBack,
   type Change,
   type ControlStore,
@@ -71,7 +72,12 @@ export class CheckedStore implements ControlStore {
   async txn(guards: readonly Guard[], ops: readonly Op[], options?: TxnOptions): Promise<TxnResult> {
     checkTxn(guards, ops);
     const result = await this.#backend.txn(guards, ops, options);
-    this.#saw(result.rev);
+    try {
+      this.#saw(result.rev);
+    } catch (cause) {
+      // It *was* applied, in a store that is not to be trusted: nobody may conclude that it was not.
+      throw result.ok ? new OutcomeUnknown("a write was applied to a control store that went back", cause) : cause;
+    }
     return result;
   }
 

@@ -44,14 +44,13 @@ export async function settle(store: ControlStore, write: StampedWrite, deadlineM
       return { kind: "lost", current: result.current };
     } catch (error) {
       if (error instanceof OutcomeUnknown) unknown ??= error;
-      else if (unknown === undefined || !(error instanceof ShardliftError)) throw error;
+      if (unknown === undefined || !(error instanceof ShardliftError)) throw error;
       // This copy was surely not applied, but the first one may have been: go on, unless the store is not the same.
-      else if (error instanceof StoreWentBack) return { kind: "unknown", cause: error };
+      if (error instanceof StoreWentBack) return { kind: "unknown", cause: error };
     }
-    if (performance.now() + pauseMs >= end) {
-      return { kind: "unknown", cause: unknown ?? new ShardliftError("E_CONTROL_STORE", "no time left for a write") };
-    }
-    await delay(pauseMs);
+    const leftMs = end - performance.now();
+    if (leftMs <= 0) return { kind: "unknown", cause: unknown };
+    await delay(Math.min(pauseMs, leftMs));
   }
 }
 

@@ -58,21 +58,24 @@ export class SqliteAcks {
     options: {
       readonly signal: AbortSignal;
       readonly pollMs: (() => number) | undefined;
-      readonly isAlive: (lease: LeaseId) => Promise<boolean>;
+      readonly aliveLeases: () => Promise<ReadonlySet<LeaseId>>;
     },
   ): AsyncGenerator<ReadonlySet<string>, void, undefined> {
     let told: string | undefined;
-    while (!options.signal.aborted) {
-      const alive = await this.#alive(intentId, options.isAlive);
-      const now = JSON.stringify(alive);
-      if (now !== told) {
+    try {
+      while (!options.signal.aborted) {
+        const alive = await this.#alive(intentId, options.aliveLeases);
+        const now = JSON.stringify(alive);
+        if (now === told) {
+          await this.#added.wait(options.signal, options.pollMs?.() ?? pollMs);
+          continue;
+        }
         told = now;
         yield new Set(alive);
-        continue;
       }
-      await this.#added.wait(options.signal, options.pollMs?.() ?? pollMs).catch((error: unknown) => {
-        if (!options.signal.aborted) throw error;
-      });
+    } catch (error) {
+      // Once it is ended, the store may already be closed; nobody waits for more.
+      if (!options.signal.aborted) throw error;
     }
   }
 
@@ -80,12 +83,9 @@ export class SqliteAcks {
     this.#database.close();
   }
 
-  async #alive(intentId: string, isAlive: (lease: LeaseId) => Promise<boolean>): Promise<string[]> {
+  async #alive(intentId: string, aliveLeases: () => Promise<ReadonlySet<LeaseId>>): Promise<string[]> {
     const rows = await patiently(this.#path, performance.now() + defaultDeadlineMs, () => this.#of.all(intentId));
-    const alive: string[] = [];
-    for (const row of rows) {
-      if (await isAlive(Number(row["lease"]))) alive.push(String(row["router"]));
-    }
-    return alive;
+    const alive = await aliveLeases();
+    return rows.filter((row) => alive.has(Number(row["lease"]))).map((row) => String(row["router"]));
   }
 }

@@ -88,14 +88,18 @@ const doubtful: Readonly<Record<number, string>> = {
 };
 
 function checkFileSystem(folder: string): string[] {
-  // Some libc report the magic sign-extended.
-  const magic = statfsSync(folder).type >>> 0;
-  const name = network[magic];
-  if (name !== undefined) {
-    throw refused(folder, `is on ${name}, where SQLite's locks and shared memory do not work between hosts`);
-  }
-  const doubt = doubtful[magic];
-  return doubt === undefined ? [] : [`the control store in ${folder} is on ${doubt}`];
+  const verdict = judgeFileSystem(statfsSync(folder).type);
+  if (verdict === undefined) return [];
+  if (verdict.refused) throw refused(folder, `is on ${verdict.name}, where SQLite's locks and shared memory do not work`);
+  return [`the control store in ${folder} is on ${verdict.name}`];
+}
+
+/** What a file system's magic number means for a store; undefined where it is a local one. */
+export function judgeFileSystem(type: number): { readonly refused: boolean; readonly name: string } | undefined {
+  // Some systems report it sign-extended.
+  const magic = type >>> 0;
+  const name = network[magic] ?? doubtful[magic];
+  return name === undefined ? undefined : { refused: magic in network, name };
 }
 
 export function refused(path: string, why: string, cause?: unknown): ShardliftError {

@@ -13,6 +13,7 @@ export interface Statements {
   readonly forgetEvents: Statement;
   readonly setKeptAfter: Statement;
   readonly leaseTtl: Statement;
+  readonly aliveLeases: Statement;
   readonly addLease: Statement;
   readonly renewLease: Statement;
   readonly deadLeases: Statement;
@@ -39,6 +40,7 @@ export function prepareStatements(database: Database): Statements {
     forgetEvents: database.prepare("DELETE FROM event WHERE rev <= ?"),
     setKeptAfter: database.prepare("UPDATE counter SET kept_after = ?"),
     leaseTtl: database.prepare("SELECT ttl_ms FROM lease WHERE id = ? AND boot = ? AND expires_ms > ?"),
+    aliveLeases: database.prepare("SELECT id FROM lease WHERE boot = ? AND expires_ms > ?"),
     addLease: database.prepare("INSERT INTO lease (ttl_ms, boot, expires_ms) VALUES (?, ?, ?) RETURNING id"),
     renewLease: database.prepare(
       "UPDATE lease SET expires_ms = ? + ttl_ms WHERE id = ? AND boot = ? AND expires_ms > ? RETURNING ttl_ms",

@@ -205,7 +205,8 @@ class SqliteStore implements ControlStore {
     return this.#assertWritable().of(intentId, {
       signal: AbortSignal.any([options.signal, this.#closing.signal]),
       pollMs: options.pollMs,
-      isAlive: async (lease) => this.#read(() => this.#isAlive(lease)),
+      aliveLeases: async () =>
+        this.#read(() => new Set(this.#sql.aliveLeases.all(this.#boot, clock()).map((row) => Number(row["id"])))),
     });
   }
 

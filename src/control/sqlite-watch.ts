@@ -34,22 +34,25 @@ export async function* watchSqlite(
   store: WatchedStore,
 ): AsyncGenerator<Change, void, undefined> {
   const ranges = prefixes.flatMap(keyRange);
-  const events = await store.read(() => prepareEvents(database, prefixes.length));
   let last = after;
   let looked: string | undefined;
-  while (!store.signal.aborted) {
-    const version = await store.read(store.version);
-    if (version !== looked) {
-      const batch = await store.read(() => inSnapshot(database, () => readBatch(events, ranges, last, store)));
-      yield* batch.changes;
-      last = batch.upTo;
-      if (batch.complete) looked = version;
-      continue;
+  try {
+    const events = await store.read(() => prepareEvents(database, prefixes.length));
+    while (!store.signal.aborted) {
+      const version = await store.read(store.version);
+      if (version !== looked) {
+        const batch = await store.read(() => inSnapshot(database, () => readBatch(events, ranges, last, store)));
+        yield* batch.changes;
+        last = batch.upTo;
+        if (batch.complete) looked = version;
+        continue;
+      }
+      await store.idle();
+      await store.committed.wait(store.signal, store.pollMs?.() ?? idlePollMs);
     }
-    await store.idle();
-    await store.committed.wait(store.signal, store.pollMs?.() ?? idlePollMs).catch((error: unknown) => {
-      if (!store.signal.aborted) throw error;
-    });
+  } catch (error) {
+    // Once the watch is ended, the store may already be closed; nobody waits for more.
+    if (!store.signal.aborted) throw error;
   }
 }
 

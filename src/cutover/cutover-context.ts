@@ -1,6 +1,6 @@
 import type { GateSpec, HeldGate, Position, Session } from "../engines/engine.ts";
-import type { ShardliftError } from "../errors/error.ts";
 import type { MoveWork } from "../job/table-work.ts";
+import type { FlipOutcome } from "../routing/flip.ts";
 import type { Tail } from "../tail/tail.ts";
 import type { Verifier } from "../verify/verifier.ts";
 
@@ -16,11 +16,6 @@ export interface MoveRun {
   readonly tail: Tail;
   readonly verifier: Verifier;
 }
-
-export type FlipOutcome =
-  | { readonly kind: "flipped"; readonly epoch: number }
-  | { readonly kind: "not-flipped"; readonly cause: ShardliftError }
-  | { readonly kind: "unknown"; readonly cause: ShardliftError };
 
 /** What the cutover asks of the control store and the proxy layer. */
 export interface CutoverPorts {
@@ -47,14 +42,19 @@ export interface CutoverLimits {
   readonly flipDeadlineMs: number;
 }
 
-export interface CutoverContext {
-  readonly job: string;
-  /** The epoch that the flip makes. */
-  readonly epochAfter: number;
+/** What the steps are told by, also when nothing runs. */
+export interface CutoverOutline {
+  /** The epoch that the plan was made from; the flip makes a later one. */
+  readonly plannedEpoch: number;
   readonly sources: readonly GatePoint[];
   readonly targets: readonly GatePoint[];
-  readonly moves: readonly MoveRun[];
+  readonly moves: readonly { readonly from: string; readonly to: string }[];
   readonly limits: CutoverLimits;
+}
+
+export interface CutoverContext extends Omit<CutoverOutline, "moves"> {
+  readonly job: string;
+  readonly moves: readonly MoveRun[];
   readonly ports: CutoverPorts;
   readonly note: (text: string) => void;
   /** The operator's wish to stop; obeyed until the gate is committed closed, never inside the pause after it. */
@@ -71,7 +71,9 @@ export interface Attempt {
   /** Set before the first commit is sent: from then on its outcome may be unknown. */
   pastNoReturn: boolean;
   committedAt: number | undefined;
-  flippedAt: number | undefined;
+  /** The epoch that the flip has made. */
+  epoch: number | undefined;
+  openedAt: number | undefined;
 }
 
 /** The three figures of a pause, each of its own kind (DESIGN section 4). */

@@ -1,7 +1,7 @@
 import { invariant, ShardliftError } from "../errors/error.ts";
 import { sleep } from "../lib/wait.ts";
 import { attemptSteps, describePreparation, GateBusy, prepareCutover } from "./steps.ts";
-import type { Attempt, CutoverContext, CutoverResult } from "./cutover-context.ts";
+import type { Attempt, CutoverContext, CutoverOutline, CutoverResult } from "./cutover-context.ts";
 
 /** No transaction older than this on the moved tables before the gate is tried (DESIGN section 4, 2). */
 const maxTransactionMs = 1_000;
@@ -9,8 +9,8 @@ const maxTransactionMs = 1_000;
 const hostLossMs = 2_000;
 
 /** The very steps that `cutOver` would run, as text. Changes nothing. */
-export function describeCutover(context: CutoverContext): string[] {
-  return [...describePreparation(context), ...attemptSteps.flatMap((step) => step.describe(context))];
+export function describeCutover(outline: CutoverOutline): string[] {
+  return [...describePreparation(outline), ...attemptSteps.flatMap((step) => step.describe(outline))];
 }
 
 /**
@@ -70,7 +70,8 @@ function newAttempt({ limits, signal }: CutoverContext): Attempt {
     reverseFrom: {},
     pastNoReturn: false,
     committedAt: undefined,
-    flippedAt: undefined,
+    epoch: undefined,
+    openedAt: undefined,
   };
 }
 
@@ -116,20 +117,18 @@ async function catchUp(context: CutoverContext, until: number): Promise<void> {
   }
 }
 
-async function finish(context: CutoverContext, attempt: Attempt, attempts: number): Promise<CutoverResult> {
-  const { ports, epochAfter } = context;
-  const { committedAt, flippedAt, startedAt } = attempt;
-  invariant(committedAt !== undefined && flippedAt !== undefined, "a cutover ended without its commit or its flip");
-  await ports.journal("flip", "did", { epoch: epochAfter });
+async function finish({ ports }: CutoverContext, attempt: Attempt, attempts: number): Promise<CutoverResult> {
+  const { committedAt, openedAt, startedAt, epoch } = attempt;
+  invariant(
+    committedAt !== undefined && openedAt !== undefined && epoch !== undefined,
+    "a cutover ended without its commit, its flip or its opening",
+  );
+  await ports.journal("flip", "did", { epoch });
   await ports.withdraw();
   const unconfirmed = await ports.publish();
   return {
-    epoch: epochAfter,
-    pause: {
-      untilCommittedMs: committedAt - startedAt,
-      untilOpenMs: flippedAt - committedAt,
-      hostLossMs,
-    },
+    epoch,
+    pause: { untilCommittedMs: committedAt - startedAt, untilOpenMs: openedAt - committedAt, hostLossMs },
     attempts,
     reverseFrom: attempt.reverseFrom,
     unconfirmed,

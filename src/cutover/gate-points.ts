@@ -10,11 +10,11 @@ import type { GatePoint } from "./cutover-context.ts";
  * Sorted by shard name: several gates are always closed in the same order, so two jobs can not wait for each other.
  */
 export function gatePoints(
-  plan: Plan,
+  plan: Pick<Plan, "before" | "keyspace" | "moves"> & { readonly tables: readonly TableShape[] },
   sessions: ReadonlyMap<string, Session>,
 ): { readonly sources: readonly GatePoint[]; readonly targets: readonly GatePoint[] } {
   const keyspace = keyspaceOf(plan.before, plan.keyspace);
-  const tables: readonly TableShape[] = plan.tables;
+  const { tables } = plan;
   const point = (shard: string, role: "gate" | "mirror"): GatePoint => {
     const session = sessions.get(shard);
     invariant(session !== undefined, `no session for shard ${shard}`);

@@ -1,7 +1,7 @@
 import { ShardliftError } from "../errors/error.ts";
 import { formatSlice } from "../model/slice.ts";
 import { reservedStart } from "./counters.ts";
-import type { Attempt, CutoverContext, GatePoint } from "./cutover-context.ts";
+import type { Attempt, CutoverContext, CutoverOutline, GatePoint } from "./cutover-context.ts";
 
 /**
  * The cutover, step by step (DESIGN section 4). One list serves the run and the dry run, so they can not drift.
@@ -14,7 +14,7 @@ export interface CutoverStep {
   readonly name: string;
   /** From here on the way back is a reopened gate under a new token, not a rollback. */
   readonly pastNoReturn: boolean;
-  describe(context: CutoverContext): string[];
+  describe(outline: CutoverOutline): string[];
   run(context: CutoverContext, attempt: Attempt): Promise<void>;
 }
 
@@ -62,7 +62,7 @@ const drain: CutoverStep = {
   name: "drain",
   pastNoReturn: false,
   describe: ({ moves }) =>
-    moves.map(({ work }) => `commit a marker at ${work.from}, read its log up to it, copy the last dirty keys to ${work.to}`),
+    moves.map(({ from, to }) => `commit a marker at ${from}, read its log up to it, copy the last dirty keys to ${to}`),
   async run({ moves }, { signal }) {
     await Promise.all(moves.map(async ({ tail }) => tail.drain(await tail.raise(), signal)));
   },
@@ -71,7 +71,7 @@ const drain: CutoverStep = {
 const prove: CutoverStep = {
   name: "verify the last keys",
   pastNoReturn: false,
-  describe: ({ moves }) => moves.map(({ work }) => `compare the keys written since they were verified, ${work.from} and ${work.to}`),
+  describe: ({ moves }) => moves.map(({ from, to }) => `compare the keys written since they were verified, ${from} and ${to}`),
   async run({ moves }, { signal }) {
     await Promise.all(moves.map(({ verifier }) => verifier.verifyLast(signal)));
   },
@@ -80,7 +80,7 @@ const prove: CutoverStep = {
 const counters: CutoverStep = {
   name: "check the counters",
   pastNoReturn: false,
-  describe: ({ moves }) => moves.map(({ work }) => `the AUTO_INCREMENT counters of ${work.to} lie above those of ${work.from}`),
+  describe: ({ moves }) => moves.map(({ from, to }) => `the AUTO_INCREMENT counters of ${to} lie above those of ${from}`),
   async run({ moves }) {
     for (const { work } of moves) {
       for (const { shape } of work.tables) {
@@ -124,7 +124,7 @@ const commit: CutoverStep = {
 const endTail: CutoverStep = {
   name: "end the tail",
   pastNoReturn: true,
-  describe: ({ moves }) => moves.map(({ work }) => `stop following ${work.from}: nothing more is written at ${work.to}`),
+  describe: ({ moves }) => moves.map(({ from, to }) => `stop following ${from}: nothing more is written at ${to}`),
   async run({ moves }) {
     await Promise.all(moves.map(({ tail }) => tail.stop()));
   },
@@ -133,13 +133,16 @@ const endTail: CutoverStep = {
 const flip: CutoverStep = {
   name: "flip",
   pastNoReturn: true,
-  describe: ({ epochAfter, limits }) => [
-    `compare-and-swap of the routing map to epoch ${epochAfter}, guarded by the old epoch and the job's token, within ${limits.flipDeadlineMs} ms`,
+  describe: ({ plannedEpoch, limits }) => [
+    `compare-and-swap of the routing map from epoch ${plannedEpoch} to ${plannedEpoch + 1}, guarded by the job's token, within ${limits.flipDeadlineMs} ms`,
   ],
-  async run({ ports, limits }) {
+  async run({ ports, limits }, attempt) {
     await ports.journal("flip", "about");
     const outcome = await ports.flip(limits.flipDeadlineMs);
-    if (outcome.kind === "flipped") return;
+    if (outcome.kind === "flipped") {
+      attempt.epoch = outcome.epoch;
+      return;
+    }
     throw outcome.kind === "unknown" ? new FlipUnknown(outcome.cause) : new NotFlipped(outcome.cause);
   },
 };
@@ -150,7 +153,7 @@ const open: CutoverStep = {
   describe: ({ targets }) => [`open the mirror gate at ${names(targets)}`],
   async run({ job, targets }, attempt) {
     for (const { session } of targets) await session.gates.open(job);
-    attempt.flippedAt = performance.now();
+    attempt.openedAt = performance.now();
   },
 };
 
@@ -169,11 +172,11 @@ export async function prepareCutover(context: CutoverContext): Promise<void> {
   }
 }
 
-export function describePreparation({ sources, targets, moves }: CutoverContext): string[] {
+export function describePreparation({ sources, targets, moves }: CutoverOutline): string[] {
   return [
     ...targets.flatMap(({ session, spec }) => session.gates.preview(spec)),
     ...sources.flatMap(({ session, spec }) => session.gates.preview(spec)),
-    ...moves.map(({ work }) => `raise the AUTO_INCREMENT counters of ${work.to} above a reserve for ${work.from}`),
+    ...moves.map(({ from, to }) => `raise the AUTO_INCREMENT counters of ${to} above a reserve for ${from}`),
   ];
 }
 

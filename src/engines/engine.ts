@@ -381,6 +381,10 @@ export interface Finding {
 export interface CheckContext {
   readonly role: "source" | "target";
   readonly session: Session;
+  /** The other end of the move, for rules that compare the two. */
+  readonly peer: Session;
+  /** The control store that asks; undefined when there is none yet. A job of another store is a blocker. */
+  readonly storeId: string | undefined;
   readonly tables: readonly TableSpec[];
   readonly slice: Slice;
   readonly keyType: KeyType;

@@ -59,6 +59,21 @@ export const codes = {
     meaning: "The gate's triggers could not be created (or removed) in time; the source serves as before.",
     fix: "End the transactions that the message names, then run `shardlift resume`.",
   },
+  E_SERVER_CHANGED: {
+    exit: 8,
+    meaning: "A shard is served by another server than the one whose log the job has followed.",
+    fix: "Run `shardlift abort` and start again, or bring the old server back and run `shardlift resume`.",
+  },
+  E_ABORT_REFUSED: {
+    exit: 2,
+    meaning: "The slice has changed hands (or is about to): the job can not be aborted any more.",
+    fix: "Run `shardlift resume` to bring the job to its end.",
+  },
+  E_NO_JOB: {
+    exit: 2,
+    meaning: "No job, or more than one, is there to choose from.",
+    fix: "Name the job; `shardlift status` lists them.",
+  },
   E_LOG_LOST: {
     exit: 8,
     meaning: "The log position that the job needs is no longer on the server.",

@@ -4,11 +4,11 @@ import type { JobState } from "./events.ts";
 /**
  * Every change of a job's state that is allowed. `ready → copying` and the like are resumes: a job goes back to the
  * phase whose work is not done. From `cutting-over` a job goes back to `ready` only while the gate was not committed
- * closed, or after it was opened again under a new token.
+ * closed, or after it was opened again under a new token. `preparing → switched`: a resume has found the map flipped.
  */
 const allowed: Readonly<Record<JobState, readonly JobState[]>> = {
   planned: ["preparing", "aborted"],
-  preparing: ["copying", "aborted", "failed"],
+  preparing: ["copying", "switched", "aborted", "failed"],
   copying: ["catching-up", "preparing", "aborted", "failed"],
   "catching-up": ["verifying", "preparing", "aborted", "failed"],
   verifying: ["ready", "preparing", "aborted", "failed"],

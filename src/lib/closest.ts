@@ -3,8 +3,8 @@
  * what was meant. Compares without case, since a wrong case is the most common slip.
  */
 export function closest(word: string, candidates: Iterable<string>): string | undefined {
-  // A third of the word may be wrong, at least two letters: `tabel` finds `table`, `x` finds nothing.
-  const limit = Math.max(2, Math.floor(word.length / 3));
+  // A third of the word may be wrong, at least one letter: `tabel` finds `table`, `50%` does not find `100%`.
+  const limit = Math.max(1, Math.floor(word.length / 3));
   let best: { candidate: string; distance: number } | undefined;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());

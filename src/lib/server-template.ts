@@ -2,11 +2,12 @@
  * A fresh data directory in a fraction of a second: each server version is initialised once, and every local server
  * starts from a copy of it.
  *
- * Invariant: a template has its name only when it is complete (made aside, then renamed), and `template.json` inside
- * lists the size of every file, so one that was damaged later is noticed and made anew. Several processes may make
- * the same template at once; the first rename wins.
+ * Invariants: a template has its name only when it is complete (made aside, then renamed), and a name is never used
+ * twice; `template.json` inside lists the size of every file. So what has a name and does not match its list is
+ * damaged, whatever other processes do meanwhile, and a whole one is never taken away from under a copy.
  */
 import { execFile, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { cp, mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -34,25 +35,68 @@ export async function newDatadir(binary: ServerBinary, datadir: string, signal?:
   await rename(aside, datadir);
 }
 
-/** The template of this version, made if it is not there yet. */
+/** A whole template of this version, made if there is none yet. */
 export async function ensureTemplate(
   binary: ServerBinary,
   options: { readonly folder?: string; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
   const folder = options.folder ?? (await templatesFolder());
-  const name = `${binary.flavor}-${binary.version.replaceAll(/[^\w.+~-]/g, "_")}-${recipe}`;
-  const template = join(folder, name);
-  if (await isWhole(template)) return template;
-  const aside = join(folder, `.${name}.${process.pid}.${process.hrtime.bigint()}`);
+  const key = `${binary.flavor}-${binary.version.replaceAll(/[^\w.+~-]/g, "_")}-${recipe}.`;
+  const found = await wholeTemplate(folder, key);
+  if (found !== undefined) return found;
+  const name = `${key}${randomUUID()}`;
+  const aside = join(folder, `.${name}`);
   await mkdir(aside, { mode: 0o700 });
   try {
     await initialise(binary, aside, options.signal);
     await writeFile(join(aside, manifestName), JSON.stringify(await sizes(aside)));
-    await takeName(aside, template);
+    const quicker = await wholeTemplate(folder, key);
+    if (quicker !== undefined) return quicker;
+    await rename(aside, join(folder, name));
+    return join(folder, name);
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
-  return template;
+}
+
+async function wholeTemplate(folder: string, key: string): Promise<string | undefined> {
+  for (const name of (await readdir(folder)).toSorted()) {
+    const path = join(folder, name);
+    if (name.startsWith(key)) {
+      if (await isWhole(path)) return path;
+      await rm(path, { recursive: true, force: true });
+    } else if (name.startsWith(`.${key}`) && (await isLeftBehind(path))) {
+      await rm(path, { recursive: true, force: true });
+    }
+  }
+  return undefined;
+}
+
+/** Initialisation takes seconds: what is still aside after an hour belongs to a process that was killed. */
+async function isLeftBehind(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return found !== undefined && Date.now() - found.mtimeMs > 3_600_000;
+}
+
+async function isWhole(template: string): Promise<boolean> {
+  try {
+    const manifest = await readFile(join(template, manifestName), "utf8");
+    return manifest === JSON.stringify(await sizes(template));
+  } catch {
+    // Files are missing, or another process is removing it because they are.
+    return false;
+  }
+}
+
+async function sizes(folder: string): Promise<Record<string, number>> {
+  const names = await readdir(folder, { recursive: true });
+  const entries: [string, number][] = [];
+  for (const name of names.toSorted()) {
+    if (name === manifestName) continue;
+    const found = await stat(join(folder, name));
+    if (found.isFile()) entries.push([name, found.size]);
+  }
+  return Object.fromEntries(entries);
 }
 
 /** Where a package is installed for all users its folder can not be written: the template then lives in the temporary folder. */
@@ -69,36 +113,6 @@ async function templatesFolder(): Promise<string> {
     }
   }
   throw new ShardliftError("E_SERVER_START", `no folder for server templates can be written (${tmpdir()})`);
-}
-
-async function takeName(aside: string, template: string): Promise<void> {
-  for (;;) {
-    try {
-      return await rename(aside, template);
-    } catch (cause) {
-      if (!isExists(cause)) throw cause;
-      // Another process was quicker and its template is as good as ours, or what stands there is damaged.
-      if (await isWhole(template)) return;
-      await rename(template, `${aside}.damaged`).catch(() => undefined);
-      await rm(`${aside}.damaged`, { recursive: true, force: true });
-    }
-  }
-}
-
-async function isWhole(template: string): Promise<boolean> {
-  const manifest = await readFile(join(template, manifestName), "utf8").catch(() => undefined);
-  return manifest !== undefined && manifest === JSON.stringify(await sizes(template));
-}
-
-async function sizes(folder: string): Promise<Record<string, number>> {
-  const names = await readdir(folder, { recursive: true });
-  const entries: [string, number][] = [];
-  for (const name of names.toSorted()) {
-    if (name === manifestName) continue;
-    const found = await stat(join(folder, name));
-    if (found.isFile()) entries.push([name, found.size]);
-  }
-  return Object.fromEntries(entries);
 }
 
 async function initialise(binary: ServerBinary, datadir: string, signal?: AbortSignal): Promise<void> {
@@ -177,8 +191,4 @@ async function run(
 /** A server that is started by root asks to be told so. */
 export function asRoot(): string[] {
   return process.getuid?.() === 0 ? ["--user=root"] : [];
-}
-
-function isExists(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "EEXIST" || error.code === "ENOTEMPTY");
 }

@@ -5,10 +5,16 @@
 
 /** What the parsers accept, as patterns for the JSON Schema too, so that an editor refuses what the tool refuses. */
 export const durationPattern = /^(\d+(\.\d+)?(ms|s|m|h|d))+$/;
-export const sizePattern = /^\d+(\.\d+)?\s?([kMGT]i?)?B$/;
+const sizePattern = /^\d+(\.\d+)?\s?([kMGT]i?)?B$/;
 export const ratePattern = /^(unlimited|\d+(\.\d+)?\s?([kMGT]i?)?B\/s)$/;
 
-const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const durationUnits: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
 /** Milliseconds: `500ms`, `2s`, `1.5h`, `1h30m`. A number without a unit is refused: nobody can know what it means. */
 export function parseDuration(text: string): number | undefined {

@@ -44,10 +44,10 @@ export function makePlan(input: PlanInput): Plan {
     kind: "split",
     keyspace: input.keyspace,
     createdAt: input.createdAt,
-    before: structuredClone(input.before) as Plan["before"],
-    after: structuredClone(input.after) as Plan["after"],
+    before: input.before,
+    after: input.after,
     moves: input.moves.map(({ move }) => move),
-    tables: structuredClone(input.tables) as Plan["tables"],
+    tables: input.tables,
     servers: Object.fromEntries(
       input.servers.map(({ shard, flavor, version, id }) => [shard, { flavor, version, id }]),
     ),

@@ -1,21 +1,18 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { canonicalJson } from "../control/json.ts";
+import { sliceSchema } from "../control/slice-schema.ts";
 import type { TableShape } from "../engines/engine.ts";
 import { InputError } from "../errors/error.ts";
 import type { RoutingMap } from "../model/routing-map.ts";
+import type { Slice } from "../model/slice.ts";
+import { mapSchema } from "../routing/map-codec.ts";
 
 /**
  * A plan is the difference of two routing maps: which slices move from which shard to which, and what it takes. It is
  * plain data, made without touching anything, and can be saved and run later; then everything that it was made from
  * is compared again, and a stale plan is refused (E_STALE_PLAN).
  */
-const boundSchema = z.union([
-  z.strictObject({ at: z.literal("MIN") }),
-  z.strictObject({ at: z.literal("MAX") }),
-  z.strictObject({ at: z.literal("KEY"), key: z.string() }),
-]);
-const intervalSchema = z.strictObject({ from: boundSchema, to: boundSchema });
-
 const tableSchema = z.strictObject({
   name: z.string(),
   shardKey: z.string(),
@@ -32,23 +29,15 @@ const tableSchema = z.strictObject({
 const moveSchema = z.strictObject({
   /** Stable within the plan: names the move in journal, checkpoint and progress rows. */
   id: z.string(),
-  slice: z.array(intervalSchema),
+  slice: sliceSchema.transform((slice): Slice => slice),
   from: z.string(),
   to: z.string(),
 });
 
-const rangeSchema = z.strictObject({ from: boundSchema, to: boundSchema, shard: z.string() });
-const mapSchema = z.strictObject({
-  epoch: z.int().nonnegative(),
-  keyspaces: z.record(
-    z.string(),
-    z.strictObject({
-      function: z.literal("range"),
-      keyType: z.enum(["integer", "decimal", "binary", "temporal"]),
-      tables: z.record(z.string(), z.strictObject({ key: z.string() })),
-      ranges: z.array(rangeSchema),
-    }),
-  ),
+const stepSchema = z.strictObject({
+  phase: z.string(),
+  what: z.string(),
+  statements: z.array(z.string()).readonly(),
 });
 
 const planSchema = z.strictObject({
@@ -56,13 +45,13 @@ const planSchema = z.strictObject({
   kind: z.literal("split"),
   keyspace: z.string(),
   createdAt: z.string(),
-  before: mapSchema,
-  after: mapSchema,
-  moves: z.array(moveSchema),
-  tables: z.array(tableSchema),
+  before: mapSchema.transform((map): RoutingMap => map),
+  after: mapSchema.transform((map): RoutingMap => map),
+  moves: z.array(moveSchema).readonly(),
+  tables: z.array(tableSchema.transform((table): TableShape => table)).readonly(),
   /** Shard name → the server that the plan was made against. */
   servers: z.record(z.string(), z.strictObject({ flavor: z.string(), version: z.string(), id: z.string() })),
-  steps: z.array(z.strictObject({ phase: z.string(), what: z.string(), statements: z.array(z.string()) })),
+  steps: z.array(stepSchema).readonly(),
   estimates: z.strictObject({
     rows: z.number(),
     bytes: z.number(),
@@ -70,16 +59,16 @@ const planSchema = z.strictObject({
     pauseMs: z.strictObject({ expected: z.number(), budget: z.number() }),
     basis: z.string(),
   }),
-  warnings: z.array(z.string()),
+  warnings: z.array(z.string()).readonly(),
 });
 
-export type Plan = z.infer<typeof planSchema>;
+export type Plan = Readonly<z.output<typeof planSchema>>;
 export type Move = Plan["moves"][number];
 export type PlanStep = Plan["steps"][number];
 
 /** The content hash that names a plan; the same plan has the same hash wherever it is read. */
 export function planHash(plan: Plan): string {
-  return createHash("sha256").update(JSON.stringify(planSchema.parse(plan))).digest("hex").slice(0, 16);
+  return createHash("sha256").update(canonicalJson(plan)).digest("hex").slice(0, 16);
 }
 
 /** Reads a saved plan; every problem is listed with its path in the file. */
@@ -102,16 +91,4 @@ export function parsePlan(text: string, where: string): Plan {
       accepted: "a file made by `shardlift plan … --out`",
     })),
   );
-}
-
-export function planTables(plan: Plan): readonly TableShape[] {
-  return plan.tables;
-}
-
-export function mapBefore(plan: Plan): RoutingMap {
-  return plan.before;
-}
-
-export function mapAfter(plan: Plan): RoutingMap {
-  return plan.after;
 }

@@ -1,4 +1,5 @@
 import { ShardliftError } from "../errors/error.ts";
+import type { RoutingMap } from "../model/routing-map.ts";
 import type { LiveIntent } from "../routing/intent.ts";
 import type { Need, RouteView } from "./view.ts";
 
@@ -36,7 +37,9 @@ export class Admission {
   async wait(need: Need, limit: Limit): Promise<void> {
     if (this.#obstacle(need) === undefined) return;
     if (this.#waiting >= this.#maxWaiting) {
-      throw new ShardliftError("E_HOLD_FULL", `${this.#waiting} statements are waiting already`, { retryable: true });
+      throw new ShardliftError("E_HOLD_FULL", `${this.#waiting} statements are waiting already`, {
+        retryable: true,
+      });
     }
     this.#waiting += 1;
     try {
@@ -56,8 +59,9 @@ export class Admission {
   begin(need: Need, shards: readonly string[]): Permit | undefined {
     if (this.#obstacle(need) !== undefined) return undefined;
     const owners = this.#view.owners(need);
-    if (owners.length !== shards.length || owners.some((owner, index) => owner !== shards[index])) return undefined;
-    const permit = new Permit(need, this.#view.map.epoch, (done) => {
+    if (owners.length !== shards.length || owners.some((owner, index) => owner !== shards[index]))
+      return undefined;
+    const permit = new Permit(need, this.#view.map, (done) => {
       this.#running.delete(done);
       this.onEnd();
     });
@@ -80,13 +84,13 @@ export class Admission {
 /** Begun work. `end` must be called, once the server can do nothing more for it. Idempotent. */
 export class Permit implements Disposable {
   readonly need: Need;
-  /** The epoch that the owners were taken from; a retry waits for a newer one than this (facts: own-proxy.md, trap 1). */
-  readonly epoch: number;
+  /** The map that the owners were taken from. */
+  readonly map: RoutingMap;
   readonly #onEnd: (permit: Permit) => void;
 
-  constructor(need: Need, epoch: number, onEnd: (permit: Permit) => void) {
+  constructor(need: Need, map: RoutingMap, onEnd: (permit: Permit) => void) {
     this.need = need;
-    this.epoch = epoch;
+    this.map = map;
     this.#onEnd = onEnd;
   }
 
@@ -106,5 +110,7 @@ function timeout(obstacle: LiveIntent | "untrusted", view: RouteView): Shardlift
     obstacle === "untrusted"
       ? view.leaseError().message
       : `job ${obstacle.job} holds writes to the slice while it moves from ${obstacle.fromShard} to ${obstacle.toShard}`;
-  return new ShardliftError("E_HOLD_TIMEOUT", `the write could not begin in time: ${why}`, { retryable: true });
+  return new ShardliftError("E_HOLD_TIMEOUT", `the write could not begin in time: ${why}`, {
+    retryable: true,
+  });
 }

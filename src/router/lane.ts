@@ -34,14 +34,20 @@ export class Lane {
   }
 
   /** Runs one statement. Errors are the driver's own. */
-  async run<R = Row>(sql: string, values?: Values): Promise<Result<R> & { readonly status: Status | undefined }> {
-    const [result] = await this.#connection.query<ResultSetHeader | RowDataPacket[]>(sql, values === undefined ? [] : [...values]);
+  async run<R = Row>(
+    sql: string,
+    values?: Values,
+  ): Promise<Result<R> & { readonly status: Status | undefined }> {
+    const [result] = await this.#connection.query<ResultSetHeader | RowDataPacket[]>(
+      sql,
+      values === undefined ? [] : [...values],
+    );
     if (Array.isArray(result)) {
       return { rows: result as R[], affectedRows: 0, insertId: "0", shard: this.shard, status: undefined };
     }
     return {
       rows: [],
-      affectedRows: Number(result.affectedRows),
+      affectedRows: result.affectedRows,
       insertId: String(result.insertId),
       shard: this.shard,
       status: {
@@ -49,6 +55,11 @@ export class Lane {
         autocommit: (result.serverStatus & autocommit) !== 0,
       },
     };
+  }
+
+  /** A value as a literal, for statements whose names may themselves hold a question mark. */
+  escape(value: unknown): string {
+    return this.#connection.escape(value);
   }
 
   /** Ends the transaction and keeps nothing of it. Never throws: a connection that can not do it is closed instead. */

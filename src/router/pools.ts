@@ -76,8 +76,11 @@ export class Pools {
 
   async close(): Promise<void> {
     const results = await Promise.allSettled([...this.#pools.values()].map(async (pool) => pool.end()));
-    const errors = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
-    if (errors.length > 0) throw new AggregateError(errors, "not all connections of the router could be closed");
+    const errors = results.flatMap((result) =>
+      result.status === "rejected" ? [result.reason as unknown] : [],
+    );
+    if (errors.length > 0)
+      throw new AggregateError(errors, "not all connections of the router could be closed");
   }
 
   async #one(shard: string, limit: Limit): Promise<Lane> {
@@ -98,9 +101,13 @@ export class Pools {
   async #connection(shard: string, limit: Limit): Promise<PoolConnection> {
     const pool = this.#pools.get(shard);
     if (pool === undefined) {
-      throw new ShardliftError("E_CONNECT", `shard ${shard} owns keys but the router was given no address for it`, {
-        next: `add ${shard} to the router's shards`,
-      });
+      throw new ShardliftError(
+        "E_CONNECT",
+        `shard ${shard} owns keys but the router was given no address for it`,
+        {
+          next: `add ${shard} to the router's shards`,
+        },
+      );
     }
     const pending = pool.getConnection();
     try {
@@ -175,9 +182,13 @@ async function before<T>(pending: Promise<T>, limit: Limit, late: () => Shardlif
 }
 
 function busy(shard: string, poolSize: number): ShardliftError {
-  return new ShardliftError("E_HOLD_TIMEOUT", `all ${poolSize} connections to shard ${shard} were in use all the time`, {
-    retryable: true,
-  });
+  return new ShardliftError(
+    "E_HOLD_TIMEOUT",
+    `all ${poolSize} connections to shard ${shard} were in use all the time`,
+    {
+      retryable: true,
+    },
+  );
 }
 
 function connectError(shard: string, cause: unknown): ShardliftError {

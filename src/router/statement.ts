@@ -57,8 +57,9 @@ export async function readStatement<R = Row>(
     try {
       return await readOn<R>(lane, sql, values);
     } catch (error) {
-      if (failureOf(error).kind === "other" || attempt === readAttempts) throw error;
-      lane.spoil();
+      const { kind } = failureOf(error);
+      if (kind === "lost") lane.spoil();
+      if (kind === "other" || attempt === readAttempts) throw error;
     } finally {
       lane.free();
     }
@@ -105,12 +106,16 @@ const trustWaitMs = 1000;
 
 export function only(lanes: readonly Lane[]): Lane {
   const [lane] = lanes;
-  if (lane === undefined || lanes.length > 1) throw new ShardliftError("E_BUG", `${lanes.length} lanes where one is due`);
+  if (lane === undefined || lanes.length > 1)
+    throw new ShardliftError("E_BUG", `${lanes.length} lanes where one is due`);
   return lane;
 }
 
 export function twoShards(need: Need, owners: readonly string[]): ShardliftError {
-  return new ShardliftError("E_TWO_SHARDS", `the keys ${need.keys.join(", ")} belong to ${owners.join(" and ")}`);
+  return new ShardliftError(
+    "E_TWO_SHARDS",
+    `the keys ${need.keys.join(", ")} belong to ${owners.join(" and ")}`,
+  );
 }
 
 export function outcomeUnknown(what: string, cause: unknown): ShardliftError {

@@ -42,7 +42,7 @@ export async function runTransaction<T>(parts: Parts, work: TransactionWork<T>, 
       check: (owners) => {
         if (owners.length > 1) throw twoShards(need, owners);
       },
-      body: async (lanes, permit) => once(only(lanes), permit.epoch, work),
+      body: async (lanes, permit) => once(only(lanes), permit.map.epoch, work),
     },
     limit,
   );

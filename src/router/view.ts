@@ -83,7 +83,9 @@ export class RouteView {
    * free, whatever the epoch: another job may flip other slices in between (facts: pitfalls.md 25).
    */
   heldBy(need: Need, nowMs: number): LiveIntent | undefined {
-    return this.#intents.find((intent) => intent.phase === "hold" && nowMs < intent.letGoAt && this.#covers(intent, need));
+    return this.#intents.find(
+      (intent) => intent.phase === "hold" && nowMs < intent.letGoAt && this.#covers(intent, need),
+    );
   }
 
   #covers(intent: LiveIntent, need: Need): boolean {

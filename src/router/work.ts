@@ -20,13 +20,15 @@ export interface Parts {
 export interface Work<T> {
   readonly need: Need;
   /**
-   * Runs at the owners, one lane per owner in the shards' order. May be run again from its start: when it throws what
+   * Runs at the owners, one lane per shard in the shards' order. May be run again from its start: when it throws what
    * `failureOf` calls refused, conflict or lost, it has changed nothing anywhere. What is in doubt it throws as
    * E_OUTCOME_UNKNOWN, which is never run again.
    */
   readonly body: (lanes: readonly Lane[], permit: Permit) => Promise<T>;
   /** Refuses owners before anything is sent. */
   readonly check?: (owners: readonly string[]) => void;
+  /** Shards to which it needs a lane although none of its keys is written there. */
+  readonly also?: readonly string[];
 }
 
 /** Deadlocks and the like are followed at once by another try; beyond this many something else is wrong. */
@@ -56,7 +58,8 @@ export async function runWork<T>(parts: Parts, work: Work<T>, limit: Limit): Pro
     } finally {
       leave(entered);
     }
-    if (refusal?.kind === "not-owned") await awaitOtherOwner(parts, work.need, entered.owners, refusal, limit);
+    if (refusal?.kind === "not-owned")
+      await awaitOtherOwner(parts, work.need, entered.owners, refusal, limit);
     else await awaitChance(parts, work.need, entered.owners, round, limit);
   }
 }
@@ -71,12 +74,16 @@ interface Entered {
  * First the wait, then the connections, then a second look. Waiting with connections in hand would let a held slice
  * starve the others; work that has no connection yet has not begun, so the drain need not wait for it.
  */
-export async function enter(parts: Parts, work: Pick<Work<unknown>, "need" | "check">, limit: Limit): Promise<Entered> {
+export async function enter(
+  parts: Parts,
+  work: Pick<Work<unknown>, "also" | "check" | "need">,
+  limit: Limit,
+): Promise<Entered> {
   for (;;) {
     await parts.admission.wait(work.need, limit);
     const owners = parts.view.owners(work.need);
     work.check?.(owners);
-    const lanes = await parts.pools.take(owners, limit);
+    const lanes = await parts.pools.take([...new Set([...owners, ...(work.also ?? [])])], limit);
     const permit = parts.admission.begin(work.need, owners);
     if (permit !== undefined) return { owners, lanes, permit };
     for (const lane of lanes) lane.free();
@@ -102,7 +109,8 @@ async function awaitChance(
 ): Promise<void> {
   const ms = Math.min(longestWaitMs, firstWaitMs * 2 ** round) * (0.5 + random());
   const until = Math.min(limit.until, clock() + ms);
-  while (sameOwners(view, need, tried) && clock() < until) await view.changed.wait(limit.signal, until - clock() + 1);
+  while (sameOwners(view, need, tried) && clock() < until)
+    await view.changed.wait(limit.signal, until - clock() + 1);
 }
 
 /**
@@ -117,7 +125,8 @@ async function awaitOtherOwner(
   limit: Limit,
 ): Promise<void> {
   const until = Math.min(limit.until, clock() + staleMs);
-  while (sameOwners(view, need, tried) && clock() < until) await view.changed.wait(limit.signal, until - clock() + 1);
+  while (sameOwners(view, need, tried) && clock() < until)
+    await view.changed.wait(limit.signal, until - clock() + 1);
   if (!sameOwners(view, need, tried)) return;
   throw new ShardliftError(
     "E_USAGE",

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { decodeJson } from "../control/json.ts";
 import type { Entry } from "../control/store.ts";
 import type { Slice } from "../model/slice.ts";
-import { sliceSchema } from "./map-codec.ts";
+import { sliceSchema } from "../control/slice-schema.ts";
 
 /**
  * What a job tells the routers before a slice changes hands, and what they must do (DESIGN section 6, facts:

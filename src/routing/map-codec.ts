@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { encodeJson } from "../control/json.ts";
 import { limits } from "../control/limits.ts";
+import { boundSchema } from "../control/slice-schema.ts";
 import { ShardliftError } from "../errors/error.ts";
 import { isKeyValue } from "../model/key.ts";
 import { rangeProblems, type Keyspace, type RoutingMap } from "../model/routing-map.ts";
@@ -9,15 +10,7 @@ import { rangeProblems, type Keyspace, type RoutingMap } from "../model/routing-
  * Routing maps as JSON, in and out, in the control store and in published files. What is read is checked as strictly
  * as what is written: a map with a gap, an overlap or a key that is not canonical never reaches a router.
  */
-const boundSchema = z.union([
-  z.strictObject({ at: z.literal("MIN") }),
-  z.strictObject({ at: z.literal("MAX") }),
-  z.strictObject({ at: z.literal("KEY"), key: z.string() }),
-]);
-
 const name = z.string().min(1);
-
-export const sliceSchema = z.array(z.strictObject({ from: boundSchema, to: boundSchema }));
 
 const keyspaceSchema = z
   .strictObject({
@@ -36,7 +29,7 @@ export const mapSchema = z.strictObject({
 });
 
 /** One epoch of the history, as the control store keeps it. Never overwritten, so its stamp tells for ever who wrote it. */
-const mapVersionSchema = z.strictObject({
+export const mapVersionSchema = z.strictObject({
   map: mapSchema,
   /** The job that flipped to this map, and the epoch that its plan was made from; null for the first map. */
   flip: z.strictObject({ job: z.string(), token: z.int(), planEpoch: z.int().positive() }).nullable(),
@@ -46,7 +39,8 @@ const mapVersionSchema = z.strictObject({
 
 export type MapVersion = z.infer<typeof mapVersionSchema>;
 
-const currentMapSchema = z.strictObject({ epoch: z.int().positive(), stamp: z.string().min(1) });
+/** The pointer. */
+export const currentMapSchema = z.strictObject({ epoch: z.int().positive(), stamp: z.string().min(1) });
 
 export const mapDocumentSchema = z.strictObject({
   schema: z.literal("shardlift.map/v1"),
@@ -56,8 +50,6 @@ export const mapDocumentSchema = z.strictObject({
 });
 
 export type MapDocument = z.infer<typeof mapDocumentSchema>;
-
-export { currentMapSchema, mapVersionSchema };
 
 /** A map as other programs read it. */
 export function mapDocument(map: RoutingMap, store: string): MapDocument {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { currentMapKey, mapKey, mapPrefix } from "../control/keys.ts";
 import { canonicalJson, decodeJson, encodeJson } from "../control/json.ts";
 import { hasStamp, settle } from "../control/settle.ts";
-import type { ControlStore, Rev } from "../control/store.ts";
+import type { ControlStore, Entry, Rev } from "../control/store.ts";
 import { invariant, ShardliftError } from "../errors/error.ts";
 import type { RoutingMap } from "../model/routing-map.ts";
 import { currentMapSchema, encodeMapVersion, mapVersionSchema, type MapVersion } from "./map-codec.ts";
@@ -23,13 +23,24 @@ export interface CurrentMap {
 
 export async function readCurrentMap(store: ControlStore): Promise<CurrentMap | undefined> {
   const pointer = await store.get(currentMapKey);
-  if (pointer === undefined) return undefined;
-  const { epoch } = decodeJson(pointer.value, currentMapSchema, currentMapKey);
+  return pointer === undefined ? undefined : { map: await readMap(store, epochOf(pointer)), rev: pointer.rev };
+}
+
+/** Cheap: the pointer only. */
+export async function readCurrentEpoch(store: ControlStore): Promise<number | undefined> {
+  const pointer = await store.get(currentMapKey);
+  return pointer === undefined ? undefined : epochOf(pointer);
+}
+
+/** The map of an epoch that there must be. */
+export async function readMap(store: ControlStore, epoch: number): Promise<RoutingMap> {
   const version = await readMapVersion(store, epoch);
-  if (version === undefined) {
-    throw new ShardliftError("E_CONTROL_STORE", `the control store names epoch ${epoch} as current but does not have it`);
-  }
-  return { map: version.map, rev: pointer.rev };
+  if (version !== undefined) return version.map;
+  throw new ShardliftError("E_CONTROL_STORE", `the control store has no map of epoch ${epoch}, which it names as current`);
+}
+
+function epochOf(pointer: Entry): number {
+  return decodeJson(pointer.value, currentMapSchema, currentMapKey).epoch;
 }
 
 export async function readMapVersion(store: ControlStore, epoch: number): Promise<MapVersion | undefined> {

@@ -8,7 +8,7 @@ import { announce, isOver, readIntents, withdraw, type Announcement } from "./an
 import { flipMap, type FlipOutcome, type FlipRequest } from "./flip.ts";
 import type { Intent, LiveIntent } from "./intent.ts";
 import type { MapVersion } from "./map-codec.ts";
-import { initialiseMap, readCurrentMap, readHistory, readMapVersion } from "./map-store.ts";
+import { initialiseMap, readCurrentEpoch, readHistory, readMap, readMapVersion } from "./map-store.ts";
 import {
   readRouters,
   RouterRegistration,
@@ -29,6 +29,8 @@ import {
  */
 export class RoutingStore {
   readonly #store: ControlStore;
+  /** The newest map seen. Maps never change, so an epoch that is here need not be read again. */
+  #newest: RoutingMap | undefined;
 
   constructor(store: ControlStore) {
     this.#store = store;
@@ -36,7 +38,10 @@ export class RoutingStore {
 
   /** Undefined in a store that has no map yet. */
   async currentMap(): Promise<RoutingMap | undefined> {
-    return (await readCurrentMap(this.#store))?.map;
+    const epoch = await readCurrentEpoch(this.#store);
+    if (epoch === undefined) return undefined;
+    if (this.#newest?.epoch !== epoch) this.#newest = await readMap(this.#store, epoch);
+    return this.#newest;
   }
 
   async mapAt(epoch: number): Promise<RoutingMap | undefined> {

@@ -49,8 +49,11 @@ export function formatDuration(ms: number): string {
 }
 
 /** `1h05–1h20`, `40s–55s`, `12m`: both ends of an estimate, coarser the longer it is. */
-export function formatEta(eta: { readonly lowSeconds: number; readonly highSeconds: number } | undefined): string {
-  if (eta === undefined || !Number.isFinite(eta.lowSeconds) || !Number.isFinite(eta.highSeconds)) return "unknown";
+export function formatEta(
+  eta: { readonly lowSeconds: number; readonly highSeconds: number } | undefined,
+): string {
+  if (eta === undefined || !Number.isFinite(eta.lowSeconds) || !Number.isFinite(eta.highSeconds))
+    return "unknown";
   const [low, high] = [Math.min(eta.lowSeconds, eta.highSeconds), Math.max(eta.lowSeconds, eta.highSeconds)];
   // Nobody plans a year ahead by the rate of the last 15 minutes.
   if (high > 366 * 86_400) return "unknown";

@@ -59,8 +59,10 @@ export function linesReporter(options: {
 
 function phaseLine(event: JobEvent & { readonly kind: "phase" }, progress: Progress | undefined): string {
   const verb = { start: "started", done: "done", stopped: "stopped" }[event.at];
-  const figures = event.at === "start" || progress === undefined ? "" : phaseText(event.phase, progress, event.at === "done");
-  const text = event.text ?? figures;
+  const figures =
+    event.at === "start" || progress === undefined ? "" : phaseText(event.phase, progress, event.at);
+  const parts = event.at === "stopped" ? [event.text ?? "", figures] : [event.text ?? figures];
+  const text = parts.filter((part) => part !== "").join("  ");
   return `${event.phase} ${verb}${text === "" ? "" : `: ${text}`}`;
 }
 
@@ -71,7 +73,7 @@ function progressLine(progress: Progress, running: ReadonlySet<PhaseName>, ageMs
   const phases: readonly PhaseName[] = ["copy", "tail", "verify"];
   const shown = phases.filter((phase) => running.has(phase));
   const parts = (shown.length === 0 ? [progress.phase] : shown).map((phase) =>
-    `${phase} ${phaseText(phase, progress, false)}`.trimEnd(),
+    `${phase} ${phaseText(phase, progress, "running")}`.trimEnd(),
   );
   const age = ageMs > staleMs ? `  (nothing new for ${formatDuration(ageMs)})` : "";
   return `${parts.join("  |  ")}${age}`;

@@ -1,4 +1,11 @@
-import { DefaultRenderer, Listr, ListrDefaultRendererLogLevels, ListrLogger, ListrTaskState, ProcessOutput } from "listr2";
+import {
+  DefaultRenderer,
+  Listr,
+  ListrDefaultRendererLogLevels,
+  ListrLogger,
+  ListrTaskState,
+  ProcessOutput,
+} from "listr2";
 import { Spinner, type ListrTask, type ListrTaskObject } from "listr2";
 import type { JobEvent, JobState, PhaseName, Progress, Reporter } from "../job/events.ts";
 import { phaseText, tableBars } from "./progress-text.ts";
@@ -13,22 +20,32 @@ export async function liveReporter(stream: NodeJS.WriteStream): Promise<Reporter
   const rows = new Map(phases.map((phase) => [phase, new Row(phase)]));
   const notes = new Row("notes");
   const opened = Promise.withResolvers<Screen>();
-  const list = new Listr([...rows.values(), notes].map((row) => row.definition()), {
-    concurrent: true,
-    exitOnError: false,
-    // listr2 would end the process with 127 at Ctrl-C; our own handler lets the job save a checkpoint.
-    registerSignalListeners: false,
-    renderer: screenThatTells(opened.resolve),
-    rendererOptions: {
-      logger: new ListrLogger({ processOutput: new ProcessOutput(stream, stream) }),
-      spinner: new FrameSpinner(),
-      // Bars and notes bring their own marks; a blank keeps the first bar in line with the others.
-      icon: { [ListrDefaultRendererLogLevels.OUTPUT]: " ", [ListrDefaultRendererLogLevels.OUTPUT_WITH_BOTTOMBAR]: "" },
+  const list = new Listr(
+    [...rows.values(), notes].map((row) => row.definition()),
+    {
+      concurrent: true,
+      exitOnError: false,
+      // listr2 would end the process with 127 at Ctrl-C; our own handler lets the job save a checkpoint.
+      registerSignalListeners: false,
+      renderer: screenThatTells(opened.resolve),
+      rendererOptions: {
+        logger: new ListrLogger<ListrDefaultRendererLogLevels>({
+          processOutput: new ProcessOutput(stream, stream),
+        }),
+        spinner: new FrameSpinner(),
+        // Bars and notes bring their own marks; a blank keeps the first bar in line with the others.
+        icon: {
+          [ListrDefaultRendererLogLevels.OUTPUT]: " ",
+          [ListrDefaultRendererLogLevels.OUTPUT_WITH_BOTTOMBAR]: "",
+        },
+      },
     },
-  });
+  );
   const finished = list.run();
   const screen = await opened.promise;
   await Promise.all([...rows.values(), notes].map((row) => row.running));
+  // listr2 begins to keep a task's output when it lays the task out for the first time; what came before is lost.
+  screen.create();
 
   const view = new View(rows, notes, stream);
   let closed = false;
@@ -91,7 +108,14 @@ class View {
 
   finish(): void {
     if (this.#notes.length > 0) this.#notesRow.output(this.#notes);
-    for (const row of [...this.#rows.values(), this.#notesRow]) row.leave();
+    for (const [phase, row] of this.#rows) {
+      // A rate and an estimate of something that no longer runs would mislead.
+      if (row.started && this.#progress !== undefined) {
+        row.text([phaseText(phase, this.#progress, "stopped"), this.#reasons.get(phase) ?? ""]);
+      }
+      row.leave();
+    }
+    this.#notesRow.leave();
   }
 
   #state(state: JobState, reason: string | undefined): void {
@@ -112,9 +136,9 @@ class View {
       this.#refresh(phase);
       return;
     }
-    const figures = this.#progress === undefined ? "" : phaseText(phase, this.#progress, at === "done");
-    const end = at === "stopped" ? `stopped${text === undefined ? "" : `: ${text}`}` : text;
-    row.text([figures, end ?? ""]);
+    const figures = this.#progress === undefined ? "" : phaseText(phase, this.#progress, at);
+    if (at === "done") row.text([text ?? figures]);
+    else row.text([figures, text === undefined ? "stopped" : `stopped: ${text}`]);
     row.state(at === "done" ? ListrTaskState.COMPLETED : ListrTaskState.CANCELLED);
   }
 
@@ -123,8 +147,9 @@ class View {
     if (row === undefined || row.ended) return;
     const reason = this.#reasons.get(phase) ?? "";
     const progress = this.#progress;
-    const visible = progress !== undefined && (row.started || (phase === "verify" && progress.verify.rows > 0));
-    row.text([visible ? phaseText(phase, progress, false) : "", reason]);
+    const visible =
+      progress !== undefined && (row.started || (phase === "verify" && progress.verify.rows > 0));
+    row.text([visible ? phaseText(phase, progress, "running") : "", reason]);
     if (phase === "copy" && row.started && progress !== undefined) {
       row.output(tableBars(progress.copy.tables, this.#stream.columns));
     }
@@ -152,7 +177,9 @@ class Row {
   readonly #name: string;
   readonly #running = Promise.withResolvers<void>();
   readonly #left = Promise.withResolvers<void>();
-  #task: Pick<ListrTaskObject<unknown>, "state" | "state$" | "title" | "title$" | "output$" | "outputReset$"> | undefined;
+  #task:
+    | Pick<ListrTaskObject<unknown>, "state" | "state$" | "title" | "title$" | "output$" | "outputReset$">
+    | undefined;
   #spoke = false;
 
   constructor(name: PhaseName | "notes") {
@@ -168,7 +195,7 @@ class Row {
     return {
       // A task without a title shows its output below the list.
       ...(isNotes ? {} : { title: this.#name }),
-      rendererOptions: { persistentOutput: isNotes },
+      rendererOptions: isNotes ? { persistentOutput: true, bottomBar: notesKept } : {},
       task: async (_, wrapper) => {
         this.#task = wrapper.task;
         this.#task.state$ = ListrTaskState.WAITING;
@@ -201,8 +228,10 @@ class Row {
 
   output(lines: readonly string[]): void {
     if (this.#task === undefined) return;
-    if (lines.length === 0) this.#task.outputReset$ = null;
-    else this.#task.output$ = lines.join("\n");
+    this.#task.outputReset$ = null;
+    // Notes are entries of their own, so that each wraps by itself; bars are one entry, drawn line by line.
+    const entries = this.#name === "notes" ? lines : lines.length === 0 ? [] : [lines.join("\n")];
+    for (const entry of entries) this.#task.output$ = entry;
   }
 
   /** The last word: a phase that never began is not shown, one that did not end is marked so. */

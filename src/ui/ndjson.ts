@@ -12,7 +12,10 @@ export const ndjsonEvent = z.looseObject({
   run: z.string().describe("Differs for each start of the tool."),
   job: z.string(),
   event: z.enum(["state", "phase", "progress", "note"]),
-  phase: z.enum(["prepare", "copy", "tail", "verify", "cutover"]).nullable().describe("The phase that it belongs to."),
+  phase: z
+    .enum(["prepare", "copy", "tail", "verify", "cutover"])
+    .nullable()
+    .describe("The phase that it belongs to."),
   level: z.enum(["info", "warning"]),
 });
 
@@ -37,8 +40,16 @@ export function ndjsonReporter(options: {
         if (now() - progressAt < progressIntervalMs) return;
         progressAt = now();
       }
-      const head = { v: 1, seq: ++seq, ts: new Date(now()).toISOString(), run: options.run, job: options.job };
-      options.write(JSON.stringify({ ...head, event: event.kind, phase, level: levelOf(event), ...bodyOf(event) }));
+      const head = {
+        v: 1,
+        seq: ++seq,
+        ts: new Date(now()).toISOString(),
+        run: options.run,
+        job: options.job,
+      };
+      options.write(
+        JSON.stringify({ ...head, event: event.kind, phase, level: levelOf(event), ...bodyOf(event) }),
+      );
     },
     close: () => undefined,
   };
@@ -46,7 +57,9 @@ export function ndjsonReporter(options: {
 
 function levelOf(event: JobEvent): "info" | "warning" {
   if (event.kind === "note") return event.level;
-  const bad = (event.kind === "state" && event.state === "failed") || (event.kind === "phase" && event.at === "stopped");
+  const bad =
+    (event.kind === "state" && event.state === "failed") ||
+    (event.kind === "phase" && event.at === "stopped");
   return bad ? "warning" : "info";
 }
 

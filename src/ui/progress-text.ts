@@ -1,27 +1,36 @@
 import cliProgress from "cli-progress";
 import type { PhaseName, Progress, TableProgress } from "../job/events.ts";
-import { formatBytes, formatCount, formatDuration, formatEta, formatPercent, formatPlural, formatRate } from "./format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatEta,
+  formatPercent,
+  formatPlural,
+  formatRate,
+} from "./format.ts";
 
 /**
  * What one line says about each phase, the same in the live screen and in plain lines. Pure.
  */
-export function phaseText(phase: PhaseName, progress: Progress, done: boolean): string {
+export function phaseText(phase: PhaseName, progress: Progress, at: "running" | "done" | "stopped"): string {
   switch (phase) {
     case "copy":
-      return copyText(progress.copy, done);
+      return copyText(progress.copy, at);
     case "tail":
       return tailText(progress.tail);
     case "verify":
-      return verifyText(progress.verify, done);
+      return verifyText(progress.verify, at === "done");
     case "prepare":
     case "cutover":
       return "";
   }
 }
 
-function copyText(copy: Progress["copy"], done: boolean): string {
-  const parts = [formatPercent(copy.percent, done), formatBytes(copy.bytes), `${formatCount(copy.rows)} rows`];
-  if (!done) parts.push(formatRate(copy.bytesPerSecond), `ETA ${formatEta(copy.eta)}`);
+function copyText(copy: Progress["copy"], at: "running" | "done" | "stopped"): string {
+  const percent = formatPercent(copy.percent, at === "done");
+  const parts = [percent, formatBytes(copy.bytes), `${formatCount(copy.rows)} rows`];
+  if (at === "running") parts.push(formatRate(copy.bytesPerSecond), `ETA ${formatEta(copy.eta)}`);
   return parts.join("  ");
 }
 
@@ -30,7 +39,8 @@ const silenceMs = 10_000;
 
 function tailText(tail: Progress["tail"]): string {
   const parts = [`lag ${formatDuration(tail.lagMs)}`, `dirty ${formatCount(tail.dirtyKeys)}`];
-  if (tail.checkpointAgeMs !== undefined) parts.push(`checkpoint ${formatDuration(tail.checkpointAgeMs)} ago`);
+  if (tail.checkpointAgeMs !== undefined)
+    parts.push(`checkpoint ${formatDuration(tail.checkpointAgeMs)} ago`);
   if (tail.livenessMs > silenceMs) parts.push(`source silent for ${formatDuration(tail.livenessMs)}`);
   return parts.join(" · ");
 }
@@ -47,12 +57,18 @@ const maxBars = 8;
 export function tableBars(tables: readonly TableProgress[], columns: number): string[] {
   const inFlight = tables.filter(({ percent }) => percent > 0 && percent < 100);
   const shown = inFlight.slice(0, maxBars);
-  const nameWidth = Math.min(32, Math.max(0, ...shown.map(({ table }) => table.length)));
-  // Indent, name, percent and rows take their part; the bar gets what is left, within reason.
-  const barSize = Math.max(8, Math.min(30, columns - nameWidth - 40));
+  const nameWidth = Math.min(
+    32,
+    Math.floor(columns / 3),
+    Math.max(0, ...shown.map(({ table }) => table.length)),
+  );
+  // Indent, gaps and percent take 18 columns, the rows 22; the bar gets what is left, within reason.
+  const withRows = columns >= 76;
+  const barSize = Math.max(6, Math.min(30, columns - nameWidth - (withRows ? 40 : 18)));
   const lines = shown.map(({ table, percent, rows }) => {
     const name = table.length > nameWidth ? `${table.slice(0, nameWidth - 1)}…` : table.padEnd(nameWidth);
-    return `${name}  ${bar(percent / 100, barSize)} ${formatPercent(percent, false).padStart(6)}  ${formatCount(rows)} rows`;
+    const figures = `${formatPercent(percent, false).padStart(6)}${withRows ? `  ${formatCount(rows)} rows` : ""}`;
+    return `${name}  ${bar(percent / 100, barSize)} ${figures}`;
   });
   const done = tables.filter(({ percent }) => percent >= 100).length;
   const hidden = inFlight.length - shown.length;

@@ -22,7 +22,7 @@ export async function openReporter(options: ReporterOptions): Promise<Reporter> 
   const mode = chooseReporter({ output: options.output, isTTY: stderr.isTTY, env: options.env });
   // A reader that went away (`2>&1 | head`) must not end the job: it goes on unheard, and `status` tells of it.
   const unheard = (): void => undefined;
-  stderr.on("error", unheard);
+  (mode === "ndjson" ? stdout : stderr).on("error", unheard);
   const toStderr = (line: string): void => void stderr.write(`${line}\n`);
   const toStdout = (line: string): void => void stdout.write(`${line}\n`);
   switch (mode) {

@@ -6,12 +6,20 @@ export class ConfigValidate extends BaseCommand {
   static override readonly summary = "Check the configuration without connecting to anything.";
   static override readonly description =
     "Tells every problem at once, each with file:line:column, what was found and what is accepted. Exits with 2 when there is one.";
-  static override readonly examples = ["<%= config.bin %> <%= command.id %>", "<%= config.bin %> <%= command.id %> -c prod.yaml --json"];
+  static override readonly examples = [
+    "<%= config.bin %> <%= command.id %>",
+    "<%= config.bin %> <%= command.id %> -c prod.yaml --json",
+  ];
 
   override async run(): Promise<void> {
     const { flags } = await this.parse(ConfigValidate);
     const { config, warnings } = await this.loadConfig(flags);
-    this.print(flags, { text: summary(config), data: facts(config), warnings, nextSteps: [nextStep(flags.config)] });
+    this.print(flags, {
+      text: summary(config),
+      data: facts(config),
+      warnings,
+      nextSteps: [nextStep(flags.config)],
+    });
   }
 }
 
@@ -26,7 +34,10 @@ function summary(config: Config): string {
     const counts = `${formatPlural(Object.keys(tables).length, "table")}, ${formatPlural(ranges.length, "range")}`;
     return `  keyspace ${name}: ${counts} on ${[...owners].join(", ")}`;
   });
-  return [`${config.path} is valid: ${formatPlural(shards.length, "shard")} (${shards.join(", ")})`, ...lines].join("\n");
+  return [
+    `${config.path} is valid: ${formatPlural(shards.length, "shard")} (${shards.join(", ")})`,
+    ...lines,
+  ].join("\n");
 }
 
 function facts(config: Config): object {

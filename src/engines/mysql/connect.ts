@@ -87,6 +87,11 @@ export class Connector {
     await end(connection);
   }
 
+  /** The server's ids of the connections that are open now. */
+  threadIds(): number[] {
+    return [...this.#open].map((connection) => connection.threadId);
+  }
+
   /** Closes everything that is still open; safe to call twice. */
   async closeAll(): Promise<void> {
     this.signal.removeEventListener("abort", this.#abort);

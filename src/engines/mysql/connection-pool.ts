@@ -24,7 +24,9 @@ export class ConnectionPool {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       if (!idle.stream.destroyed && idle.stream.readable) return idle;
     }
-    return await this.connector.connect(this.#role, this.#extra);
+    const connection = await this.connector.connect(this.#role, this.#extra);
+    encodeAsUtf8(connection);
+    return connection;
   }
 
   /** Gives back a connection that is as clean as it was taken. */
@@ -46,6 +48,17 @@ export class ConnectionPool {
     }
   }
 }
+
+/**
+ * After SET NAMES binary the server tells mysql2, which from then on writes statements one byte a character and turns
+ * the table name 表 into h. The server takes the bytes of a statement as they come, and names are UTF-8.
+ */
+function encodeAsUtf8(connection: MysqlConnection): void {
+  connection.config.charsetNumber = utf8mb4Number;
+}
+
+/** utf8mb4_general_ci (manual, Supported Character Sets). */
+const utf8mb4Number = 45;
 
 /**
  * The sessions of the row path also accept the dates that the source holds: '2024-02-30' is legal where the writer

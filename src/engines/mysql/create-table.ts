@@ -97,7 +97,7 @@ export function fingerprintOf(sql: string): string {
 /** Drops ` AUTO_INCREMENT=n` from the table options, but not from a comment that happens to say so. */
 function withoutCounter(tail: string): string {
   let kept = "";
-  for (let at = 0; at < tail.length; ) {
+  for (let at = 0; at < tail.length;) {
     const character = tail[at];
     if (character === "`" || character === "'" || character === '"') {
       const end = endOfQuoted(tail, at);

@@ -94,7 +94,9 @@ const keyTypes: Readonly<Record<string, KeyType>> = {
 /** PRIMARY, or else a unique key of whole NOT NULL columns, which tells rows apart just as well (hard-cases K02). */
 export function primaryKeyOf(facts: TableFacts): IndexFacts | undefined {
   const primary = facts.indexes.find((index) => index.name === "PRIMARY");
-  return primary ?? facts.indexes.find((index) => index.unique && index.kind === "BTREE" && isWhole(index, facts));
+  return (
+    primary ?? facts.indexes.find((index) => index.unique && index.kind === "BTREE" && isWhole(index, facts))
+  );
 }
 
 function isWhole(index: IndexFacts, facts: TableFacts): boolean {

@@ -5,8 +5,8 @@ import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
 import { keyBucket, rowHash, rowHashNumber } from "./digest-sql.ts";
 import { errnoOf } from "./errors.ts";
-import { keyFromParts, keySelectList, whereInterval, whereKeys } from "./key-codec.ts";
-import { fromByKey } from "./key-index.ts";
+import { keyFromParts, whereInterval, whereKeys } from "./key-codec.ts";
+import { fromByKey, selectKey } from "./key-index.ts";
 import { queryArrays, type SqlValue } from "./query.ts";
 import { readError } from "./row-errors.ts";
 import { sliceWhere } from "./slice-sql.ts";
@@ -42,7 +42,7 @@ export class MysqlDigests implements Digests {
     const table = mysqlTable(shape);
     const rows = await this.#rows(
       table,
-      `SELECT ${sums(table)}, ${bucket(table, bucketCount)} AS bucket FROM ${fromByKey(table, "t")} WHERE ${whereInterval(table, interval)} AND ${sliceWhere(table, slice)} GROUP BY bucket`,
+      `SELECT ${sums(table)}, ${bucket(table, bucketCount)} AS bucket FROM ${fromByKey(table, "t")} WHERE ${whereInterval(table, interval)} AND ${sliceWhere(table, slice)} GROUP BY 3`,
     );
     return new Map(rows.map((row) => [Number(row[2]), digest(row)]));
   }
@@ -68,8 +68,7 @@ export class MysqlDigests implements Digests {
 
   async #hashes(table: MysqlTable, where: string): Promise<Map<KeyId, string>> {
     const hash = `LEFT(${rowHash(table)},16)`;
-    const list = [...keySelectList(table), hash].join(", ");
-    const rows = await this.#rows(table, `SELECT ${list} FROM ${fromByKey(table, "t")} WHERE ${where}`);
+    const rows = await this.#rows(table, `SELECT ${selectKey(table)}, ${hash} AS hash FROM ${fromByKey(table, "t")} WHERE ${where}`);
     return new Map(
       rows.map((row) => {
         const key = keyFromParts(row.slice(0, -1).map(String));
@@ -98,11 +97,11 @@ export class MysqlDigests implements Digests {
 
 /** Number of rows and their combined hash. */
 function sums(table: MysqlTable): string {
-  return `COUNT(*), LOWER(LPAD(HEX(BIT_XOR(${rowHashNumber(table)})),16,'0'))`;
+  return `COUNT(*), LPAD(HEX(BIT_XOR(${rowHashNumber(table)})),16,'0')`;
 }
 
 function digest(row: readonly SqlValue[]): Digest {
-  return { rows: Number(row[0] ?? 0), hash: String(row[1] ?? "0".repeat(16)) };
+  return { rows: Number(row[0] ?? 0), hash: String(row[1] ?? "0".repeat(16)).toLowerCase() };
 }
 
 function bucket(table: MysqlTable, bucketCount: number): string {

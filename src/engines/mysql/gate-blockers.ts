@@ -1,10 +1,8 @@
 import { ShardliftError } from "../../errors/error.ts";
-import type { TableShape } from "../engine.ts";
 import { isDenied } from "./errors.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { query, type MysqlConnection } from "./query.ts";
 import type { ServerFacts } from "./server-facts.ts";
-import { mysqlTable } from "./table.ts";
 
 /**
  * Who is in the gate's way: names for the operator, and the age of the oldest transaction. Only for waiting and for
@@ -16,15 +14,23 @@ import { mysqlTable } from "./table.ts";
  */
 export const blockerSession = { time_zone: "SYSTEM" } as const;
 
+/**
+ * The servers answer from a copy that is made anew only when nobody has read it for 100 ms (InnoDB's own constant):
+ * who asks more often is shown the same old answer for ever (measured, both servers).
+ */
+export const askAgainMs = 150;
+
 export interface BlockerScope {
   readonly flavor: ServerFacts["flavor"];
   /** The tool's own transactions do not count. */
   readonly toolUser: string;
-  readonly tables: readonly TableShape[];
+  readonly database: string;
+  readonly tables: readonly string[];
 }
 
 /** Oldest transaction that has touched one of the tables, in ms; 0 without one. MariaDB: of all transactions. */
 export async function oldestTransaction(connection: MysqlConnection, scope: BlockerScope): Promise<number> {
+  if (scope.tables.length === 0) return 0;
   const [oldest] = await explained(transactions(connection, scope, 1));
   return oldest?.ageMs ?? 0;
 }
@@ -82,12 +88,11 @@ async function transactions(
   if (scope.flavor === "mysql" && (await seesMetadataLocks(connection))) {
     return await mysqlTransactionsOn(connection, scope, limit);
   }
-  const ofOthers = `COALESCE(p.USER, '') <> ?`;
   return await holders(
     connection,
     `SELECT NULLIF(CAST(t.trx_mysql_thread_id AS CHAR), '0') AS id, CONCAT(p.USER, '@', p.HOST) AS account, ${age} AS ageMs
        FROM information_schema.INNODB_TRX t LEFT JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
-      WHERE ${ofOthers} ORDER BY t.trx_started LIMIT ${limit}`,
+      WHERE COALESCE(p.USER, '') <> ? ORDER BY t.trx_started LIMIT ${limit}`,
     [scope.toolUser],
   );
 }
@@ -98,7 +103,6 @@ async function mysqlTransactionsOn(
   scope: BlockerScope,
   limit: number,
 ): Promise<Holder[]> {
-  const names = scope.tables.map((shape) => mysqlTable(shape));
   const touches = `m.OBJECT_TYPE = 'TABLE' AND m.OBJECT_SCHEMA = ? AND m.OBJECT_NAME IN (?) AND m.LOCK_STATUS = 'GRANTED'`;
   return await holders(
     connection,
@@ -110,7 +114,7 @@ async function mysqlTransactionsOn(
         AND (th.THREAD_ID IS NULL OR EXISTS (
               SELECT 1 FROM performance_schema.metadata_locks m WHERE m.OWNER_THREAD_ID = th.THREAD_ID AND ${touches}))
       ORDER BY t.trx_started LIMIT ${limit}`,
-    [scope.toolUser, names[0]?.detail.database ?? "", names.map(({ name }) => name)],
+    [scope.toolUser, scope.database, scope.tables],
   );
 }
 

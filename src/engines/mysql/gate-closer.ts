@@ -1,14 +1,23 @@
 import { invariant, ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
 import type { Claim, GateSpec, HeldGate } from "../engine.ts";
+import { assertClaim } from "./claim-guard.ts";
 import { isConnectionLost, isDenied, isInterrupted, isLockConflict } from "./errors.ts";
 import { blockerSession, gateBlockers } from "./gate-blockers.ts";
-import { whyTriggersDiffer } from "./gate-ddl.ts";
-import { lockGateRow, mustBeOurs, readGateRowLocked, type GateContext, type GateRow } from "./gate-row.ts";
-import { gateTable, gateTriggers, type GateTrigger } from "./gate-sql.ts";
+
+import {
+  lockGateRow,
+  mustNotBeForeign,
+  readGateRowLocked,
+  takeGateRow,
+  writeOne,
+  type GateContext,
+  type GateRow,
+} from "./gate-row.ts";
+import { gateTable, type GateTrigger } from "./gate-sql.ts";
+import { triggersOf, whyTriggersDiffer } from "./gate-triggers.ts";
 import { execute, kill, query, type MysqlConnection } from "./query.ts";
 import { quoteTable } from "./quote.ts";
-import { mysqlTable } from "./table.ts";
 
 /**
  * Takes the gate's row exclusively and holds it: the pause of the slice's writers begins and ends here.
@@ -32,6 +41,7 @@ export async function tryClose(
 ): Promise<HeldGate | { readonly blockers: readonly string[] }> {
   const { connector } = context;
   const { flavor } = connector.facts;
+  const triggers = triggersOf(context, claim, spec);
   await using opened = new AsyncDisposableStack();
   const monitor = await connector.connect("control", { ...blockerSession, lock_wait_timeout: 1 });
   opened.defer(() => connector.close(monitor));
@@ -42,15 +52,17 @@ export async function tryClose(
   try {
     const holdsDdl = flavor === "mysql" && (await lockInstance(monitor));
     await execute(closer, "BEGIN");
-    if (!holdsDdl) await shareTables(closer, spec);
+    if (!holdsDdl) await shareTables(closer, triggers);
+    // Its shared lock on the lease makes a takeover wait for this transaction, or end it.
+    await assertClaim(closer, claim);
   } catch (error) {
-    if (isLockConflict(error)) return { blockers: ["a DDL statement runs on, or waits for, a moved table"] };
+    if (isLockConflict(error))
+      return { blockers: ["a DDL statement on a moved table, or another runner's takeover"] };
     throw error;
   }
   const row = await lockOrName(context, claim, { monitor, closer, budgetMs });
   if (row !== undefined && "blockers" in row) return row;
-  mustBeOurs(row, claim);
-  const triggers = gateTriggers(spec, claim.job, context.tool.user);
+  await takeGateRow(closer, row, claim);
   return new LockedGate({ context, claim, triggers, closer, monitor, preparedBefore, opened: opened.move() });
 }
 
@@ -72,11 +84,9 @@ async function lockInstance(monitor: MysqlConnection): Promise<boolean> {
 }
 
 /** A table that was read stays locked against DDL to the end of the transaction. */
-async function shareTables(closer: MysqlConnection, spec: GateSpec): Promise<void> {
-  for (const shape of spec.tables) {
-    const table = mysqlTable(shape);
-    await query(closer, `SELECT 1 AS one FROM ${quoteTable(table.detail.database, table.name)} LIMIT 0`);
-  }
+async function shareTables(closer: MysqlConnection, triggers: readonly GateTrigger[]): Promise<void> {
+  const names = new Set(triggers.map(({ database, table }) => quoteTable(database, table)));
+  for (const name of names) await query(closer, `SELECT 1 AS one FROM ${name} LIMIT 0`);
 }
 
 interface Attempt {
@@ -172,15 +182,10 @@ class LockedGate implements HeldGate {
   async #write(): Promise<void> {
     const { closer, claim } = this.#held;
     try {
-      const { affectedRows } = await execute(
-        closer,
-        `UPDATE ${gateTable} SET state = 'closed' WHERE job = ? AND token = ?`,
-        [claim.job, claim.token],
-      );
-      invariant(
-        affectedRows === 1,
-        `the locked gate row of job ${claim.job} was matched ${affectedRows} times`,
-      );
+      await writeOne(closer, `UPDATE ${gateTable} SET state = 'closed' WHERE job = ? AND token = ?`, [
+        claim.job,
+        claim.token,
+      ]);
     } catch (cause) {
       if (!isConnectionLost(cause)) throw cause;
       throw notClosed(claim, "its connection was lost before the commit", cause);
@@ -210,13 +215,14 @@ class LockedGate implements HeldGate {
  * The answer to COMMIT is missing. A locking read waits until the server has decided the old transaction, so what it
  * shows is final: the old connection can not commit any more once we have read "open".
  */
-async function confirmClosed({ connector }: GateContext, claim: Claim, lost: unknown): Promise<void> {
-  const deadline = performance.now() + confirmMs;
+async function confirmClosed({ connector, limits }: GateContext, claim: Claim, lost: unknown): Promise<void> {
+  const deadline = performance.now() + limits.confirmMs;
   for (;;) {
     try {
       const connection = await connector.connect("control", { innodb_lock_wait_timeout: 1 });
       try {
-        const row = mustBeOurs(await readGateRowLocked(connection, claim.job), claim);
+        const row = await readGateRowLocked(connection, claim.job);
+        mustNotBeForeign(row, claim);
         if (row.state === "closed") return;
         throw notClosed(claim, "its connection was lost in the commit, and the server rolled it back", lost);
       } finally {
@@ -232,9 +238,6 @@ async function confirmClosed({ connector }: GateContext, claim: Claim, lost: unk
     });
   }
 }
-
-/** Longer than wait_timeout, after which the server ends an old connection that has not noticed its loss. */
-const confirmMs = 15_000;
 
 function notClosed(claim: Claim, why: string, cause: unknown): ShardliftError {
   return new ShardliftError("E_CUTOVER_NOT_DONE", `the gate of job ${claim.job} was not closed: ${why}`, {

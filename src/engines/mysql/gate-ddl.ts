@@ -1,172 +1,69 @@
 import { ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
-import type { TableShape } from "../engine.ts";
-import { blockerSession, oldestTransaction, tableBlockers, type BlockerScope } from "./gate-blockers.ts";
-import type { GateContext } from "./gate-row.ts";
-import { createTriggerSql, dropTriggerSql, type GateTrigger } from "./gate-sql.ts";
 import { errnoOf, isConnectionLost, isDenied, isInterrupted, isLockConflict } from "./errors.ts";
-import { execute, query, queryArrays, type MysqlConnection } from "./query.ts";
-import { quoteTable } from "./quote.ts";
-import type { MysqlTable } from "./table.ts";
+import {
+  askAgainMs,
+  blockerSession,
+  oldestTransaction,
+  tableBlockers,
+  type BlockerScope,
+} from "./gate-blockers.ts";
+import type { GateContext } from "./gate-row.ts";
+import { execute, query, type MysqlConnection } from "./query.ts";
 
 /**
- * Creates and drops the gate's triggers without stopping the application. A DDL statement that waits for its metadata
- * lock stops every later statement on the table, reads too, for as long as it waits: so it may hardly wait at all
- * (facts/gate 4). MariaDB can try a lock without waiting; on MySQL a waiting statement is killed after 50 ms.
- * Invariant: readers of the table are held up by one try for some 50 ms at most, and the whole ends within its time.
+ * Runs the gate's DDL without stopping the application. A DDL statement that waits for its metadata lock stops every
+ * later statement on the table, reads too, for as long as it waits: so it may hardly wait at all (facts/gate 4).
+ * MariaDB can try a lock without waiting; on MySQL a waiting statement is killed after 50 ms.
+ * Invariant: readers of the table are held up by one try for some 50 ms at most, and all statements of one `Ddl` end
+ * within `ddlMs`, else E_GATE_NOT_ARMED names who is in the way. What has been done by then stays done: triggers ask
+ * an open gate and are harmless.
  */
-export interface DdlLimits {
-  /** For all statements together; then E_GATE_NOT_ARMED with the blockers' names. */
-  readonly totalMs: number;
-}
-
-/** A trigger that stands at the server under one of our names. */
-interface StandingTrigger {
-  readonly name: string;
-  readonly table: string;
-  readonly event: string;
-  readonly timing: string;
-  readonly definer: string;
-  readonly body: string;
-}
-
-/** Brings the tables to exactly these triggers. Equal ones stay, others of the same name are replaced. */
-export async function createTriggers(
-  context: GateContext,
-  triggers: readonly GateTrigger[],
-  limits: DdlLimits,
-): Promise<void> {
-  await using ddl = await openDdl(context, triggers, limits);
-  for (const trigger of triggers) {
-    const standing = await readTrigger(ddl.connection, trigger.table, trigger.name);
-    if (standing !== undefined) {
-      if ((await whyDifferent(ddl.connection, standing, trigger, context.tool.definer)) === undefined)
-        continue;
-      await ddl.run(dropTriggerSql(trigger));
-    }
-    // 1359: a try whose answer was an interruption has created it nevertheless; the check below looks at its text.
-    await ddl.run(createTriggerSql(trigger), [1359]);
-  }
-  const problem = await whyTriggersDiffer(ddl.connection, triggers, context.tool.definer);
-  if (problem !== undefined)
-    throw new ShardliftError("E_GATE_NOT_ARMED", `the gate is not armed: ${problem}`, { retryable: true });
-}
-
-export async function dropTriggers(
-  context: GateContext,
-  triggers: readonly GateTrigger[],
-  limits: DdlLimits,
-): Promise<void> {
-  await using ddl = await openDdl(context, triggers, limits);
-  for (const trigger of triggers) {
-    if ((await readTrigger(ddl.connection, trigger.table, trigger.name)) !== undefined)
-      await ddl.run(dropTriggerSql(trigger));
-  }
-}
-
-/** What is missing or not as it should be; undefined when every trigger stands with our text and definer. */
-export async function whyTriggersDiffer(
-  connection: MysqlConnection,
-  triggers: readonly GateTrigger[],
-  definer: string,
-): Promise<string | undefined> {
-  for (const trigger of triggers) {
-    const standing = await readTrigger(connection, trigger.table, trigger.name);
-    const reason =
-      standing === undefined ? "is missing" : await whyDifferent(connection, standing, trigger, definer);
-    if (reason !== undefined)
-      return `trigger ${trigger.name} (${trigger.event} on ${trigger.table.name}) ${reason}`;
-  }
-  return undefined;
-}
-
-async function readTrigger(
-  connection: MysqlConnection,
-  table: MysqlTable,
-  name: string,
-): Promise<StandingTrigger | undefined> {
-  const { database } = table.detail;
-  // Equality on schema and table lets MariaDB open this one table instead of every table of the schema.
-  const rows = await query<StandingTrigger>(
-    connection,
-    `SELECT TRIGGER_NAME AS name, EVENT_OBJECT_TABLE AS \`table\`, EVENT_MANIPULATION AS event, ACTION_TIMING AS timing,
-            DEFINER AS definer, ACTION_STATEMENT AS body
-       FROM information_schema.TRIGGERS
-      WHERE TRIGGER_SCHEMA = ? AND EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? AND TRIGGER_NAME = ?`,
-    [database, database, table.name, name],
-  );
-  return rows[0];
-}
-
-async function whyDifferent(
-  connection: MysqlConnection,
-  standing: StandingTrigger,
-  wanted: GateTrigger,
-  definer: string,
-): Promise<string | undefined> {
-  if (standing.timing !== "AFTER" || standing.event !== wanted.event)
-    return `fires ${standing.timing} ${standing.event}`;
-  if (standing.definer !== definer) return `has the definer ${standing.definer}, not ${definer}`;
-  if (standing.body === wanted.body) return undefined;
-  // MySQL shows doubled quotes and backticks wrongly here (measured on 9.7: `k``x` reads `kk`xx`); SHOW CREATE
-  // TRIGGER has the text as it was written.
-  const { database } = wanted.table.detail;
-  const [row] = await queryArrays(connection, `SHOW CREATE TRIGGER ${quoteTable(database, wanted.name)}`);
-  return String(row?.[2]).endsWith(` FOR EACH ROW ${wanted.body}`) ? undefined : "has another text than ours";
-}
-
-/** Runs DDL statements one after the other under one time limit. */
-interface Ddl extends AsyncDisposable {
-  readonly connection: MysqlConnection;
+export interface Ddl extends AsyncDisposable {
+  /** For questions: not the connection that has no time to wait. */
+  readonly reader: MysqlConnection;
   /** Errors with one of the numbers in `asDone` count as success. */
   run(sql: string, asDone?: readonly number[]): Promise<void>;
 }
 
-async function openDdl(
-  context: GateContext,
-  triggers: readonly GateTrigger[],
-  { totalMs }: DdlLimits,
-): Promise<Ddl> {
-  const { connector, tool } = context;
+export async function openDdl(context: GateContext, tables: readonly string[]): Promise<Ddl> {
+  const { connector, tool, limits } = context;
   const { flavor } = connector.facts;
-  const deadline = performance.now() + totalMs;
-  const tables: readonly TableShape[] = [...new Set(triggers.map(({ table }) => table))];
-  const scope: BlockerScope = { flavor, toolUser: tool.user, tables };
   await using opened = new AsyncDisposableStack();
   // MySQL's least value is 1 s: that is what the watch is for.
-  const connection = await connector.connect("control", { lock_wait_timeout: flavor === "mariadb" ? 0 : 1 });
-  opened.defer(() => connector.close(connection));
+  const worker = await connector.connect("control", { lock_wait_timeout: flavor === "mariadb" ? 0 : 1 });
+  opened.defer(() => connector.close(worker));
   const watch = await connector.connect("control", blockerSession);
   opened.defer(() => connector.close(watch));
-  const tries =
+
+  const scope: BlockerScope = { flavor, toolUser: tool.user, database: connector.endpoint.database, tables };
+  const started = performance.now();
+  const { signal } = connector;
+  const tryOnce =
     flavor === "mariadb"
-      ? mariadbTries(connection, deadline - totalMs / 2)
-      : mysqlTries(connection, watch, connector.signal);
+      ? mariadbTries(worker, started + Math.min(10_000, limits.ddlMs / 2))
+      : mysqlTries(worker, watch, signal);
   let waited = false;
 
   const run = async (sql: string, asDone: readonly number[] = []): Promise<void> => {
     if (!waited)
-      await waitForOldTransactions(
-        watch,
-        scope,
-        performance.now() + Math.min(5000, totalMs / 3),
-        connector.signal,
-      );
+      await waitForOldTransactions(watch, scope, started + Math.min(5000, limits.ddlMs / 3), signal);
     waited = true;
     for (;;) {
       try {
-        await tries(sql);
+        await tryOnce(sql);
         return;
       } catch (error) {
         if (asDone.includes(errnoOf(error) ?? 0)) return;
         if (!isLockConflict(error) && !isInterrupted(error)) throw notArmed(error);
-        if (performance.now() > deadline) throw await tooLong(watch, scope, totalMs, error);
+        if (performance.now() > started + limits.ddlMs)
+          throw await tooLong(watch, scope, limits.ddlMs, error);
       }
-      await sleep(20 + Math.random() * 60, connector.signal);
+      await sleep(20 + Math.random() * 60, signal);
     }
   };
   const owned = opened.move();
-  return { connection, run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { reader: watch, run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 type Try = (sql: string) => Promise<unknown>;
@@ -230,7 +127,8 @@ async function waitForOldTransactions(
   until: number,
   signal: AbortSignal,
 ): Promise<void> {
-  while (performance.now() < until && (await oldestTransaction(watch, scope)) > 2000) await sleep(50, signal);
+  while (performance.now() < until && (await oldestTransaction(watch, scope)) > 2000)
+    await sleep(askAgainMs, signal);
 }
 
 async function tooLong(
@@ -242,12 +140,13 @@ async function tooLong(
   const names = await tableBlockers(watch, scope);
   return new ShardliftError(
     "E_GATE_NOT_ARMED",
-    `no lock on ${scope.tables.map(({ name }) => name).join(", ")} for the gate's triggers within ${totalMs} ms; in the way: ${names.join("; ")}`,
+    `no lock on ${scope.tables.join(", ")} for the gate's triggers within ${totalMs} ms; in the way: ${names.join("; ")}`,
     { cause, retryable: true },
   );
 }
 
-function notArmed(cause: unknown): ShardliftError {
+/** DDL that failed, or that left something else than ours. */
+export function notArmed(cause: unknown): ShardliftError {
   const message = cause instanceof Error ? cause.message : String(cause);
   if (!isDenied(cause)) {
     return new ShardliftError("E_GATE_NOT_ARMED", `a trigger of the gate could not be changed: ${message}`, {

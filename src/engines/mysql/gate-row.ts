@@ -1,10 +1,11 @@
 import { invariant, ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
 import type { Claim, GateState } from "../engine.ts";
+import { assertClaim } from "./claim-guard.ts";
 import type { Connector } from "./connect.ts";
-import { isInterrupted, isLockConflict, isMissingObject } from "./errors.ts";
+import { isConnectionLost, isInterrupted, isLockConflict, isMissingObject } from "./errors.ts";
 import { gateTable } from "./gate-sql.ts";
-import { execute, kill, query, type MysqlConnection } from "./query.ts";
+import { execute, inTransaction, query, type Bindable, type MysqlConnection } from "./query.ts";
 import type { ServerFacts } from "./server-facts.ts";
 
 /**
@@ -28,6 +29,16 @@ export interface GateContext {
     /** As CURRENT_USER() names it: who must be the definer of our triggers. */
     readonly definer: string;
   };
+  readonly limits: GateLimits;
+}
+
+export interface GateLimits {
+  /** For the triggers of one `arm` or `disarm`. */
+  readonly ddlMs: number;
+  /** For one change of the gate's row. */
+  readonly rowMs: number;
+  /** For reading back a commit whose answer was lost. Longer than the closer's wait_timeout of 2 s. */
+  readonly confirmMs: number;
 }
 
 export async function readGateRow(connection: MysqlConnection, job: string): Promise<GateRow | undefined> {
@@ -66,58 +77,96 @@ export async function lockGateRow(
   return decodeRow(await query<RawRow>(connection, `${sql} WHERE job = ? FOR UPDATE`, [job]));
 }
 
-/** Throws E_JOB_HELD unless the row is there and carries the claim. Returns it. */
-export function mustBeOurs(row: GateRow | undefined, claim: Claim): GateRow {
+/**
+ * Makes the locked row this runner's, or throws E_JOB_HELD. Call it after `assertClaim` in the same transaction: the
+ * lease has then proved that no token is newer than ours, so an older one in the row was left by a runner that is gone
+ * (its connections were ended at the takeover), and a newer one means that we are the stale runner.
+ */
+export async function takeGateRow(
+  connection: MysqlConnection,
+  row: GateRow | undefined,
+  claim: Claim,
+): Promise<GateRow> {
+  mustNotBeForeign(row, claim);
+  if (row.token === claim.token) return row;
+  await writeOne(connection, `UPDATE ${gateTable} SET token = ? WHERE job = ? AND token = ?`, [
+    claim.token,
+    claim.job,
+    row.token,
+  ]);
+  return { ...row, token: claim.token };
+}
+
+export function mustNotBeForeign(row: GateRow | undefined, claim: Claim): asserts row is GateRow {
+  const why = whyForeign(row, claim);
+  if (why !== undefined) throw new ShardliftError("E_JOB_HELD", why);
+}
+
+function whyForeign(row: GateRow | undefined, claim: Claim): string | undefined {
   if (row === undefined) {
-    throw new ShardliftError(
-      "E_JOB_HELD",
-      `job ${claim.job} has no gate row at this server: it was never armed, or another runner has removed it`,
-    );
+    return `job ${claim.job} has no gate at this server: it was never armed, or another runner has removed it`;
   }
   if (row.storeId !== claim.storeId) {
-    throw new ShardliftError(
-      "E_JOB_HELD",
-      `the gate of job ${claim.job} belongs to the control store ${row.storeId}, not to ${claim.storeId}`,
-    );
+    return `the gate of job ${claim.job} belongs to the control store ${row.storeId}, not to ${claim.storeId}`;
   }
-  if (row.token !== claim.token) {
-    throw new ShardliftError(
-      "E_JOB_HELD",
-      `the gate of job ${claim.job} carries token ${row.token}, this runner has ${claim.token}`,
-    );
+  if (row.token > claim.token) {
+    return `the gate of job ${claim.job} carries token ${row.token}, this runner has ${claim.token}`;
   }
-  return row;
+  return undefined;
+}
+
+/** One row or stop: the row is locked, so anything else is a bug. */
+export async function writeOne(
+  connection: MysqlConnection,
+  sql: string,
+  values: readonly Bindable[],
+): Promise<void> {
+  const { affectedRows } = await execute(connection, sql, values);
+  invariant(affectedRows === 1, `a locked gate row was matched ${affectedRows} times: ${sql}`);
 }
 
 /**
- * Changes the row in a transaction of its own, again and again until the locks allow it. `change` gets the row as it
- * is under the lock, proves its right to it and writes; it may run several times.
+ * Changes the row in a transaction of its own that proves the claim, again and again until the locks allow it, also
+ * over a lost connection. `change` gets the row as it is under the lock; it may run several times, also after a commit
+ * whose answer was lost.
  */
 export async function changeGateRow(
-  { connector }: GateContext,
-  job: string,
-  totalMs: number,
+  { connector, limits }: GateContext,
+  claim: Claim,
   change: (connection: MysqlConnection, row: GateRow | undefined) => Promise<void>,
 ): Promise<void> {
-  const deadline = performance.now() + totalMs;
+  const deadline = performance.now() + limits.rowMs;
+  for (;;) {
+    try {
+      await changeOnce(connector, claim, change);
+      return;
+    } catch (error) {
+      if (!mayTryAgain(error)) throw error;
+      if (performance.now() > deadline) throw timedOut(claim.job, limits.rowMs, error);
+    }
+    await sleep(20 + Math.random() * 60, connector.signal);
+  }
+}
+
+async function changeOnce(
+  connector: Connector,
+  claim: Claim,
+  change: (connection: MysqlConnection, row: GateRow | undefined) => Promise<void>,
+): Promise<void> {
   const connection = await connector.connect("control", { innodb_lock_wait_timeout: 1 });
   try {
-    for (;;) {
-      try {
-        await execute(connection, "BEGIN");
-        await change(connection, await lockGateRow(connection, connector.facts.flavor, job, attemptMs));
-        await execute(connection, "COMMIT");
-        return;
-      } catch (error) {
-        await execute(connection, "ROLLBACK").catch(() => kill(connection, error));
-        if (!isLockConflict(error) && !isInterrupted(error)) throw error;
-        if (performance.now() > deadline) throw timedOut(job, totalMs, error);
-      }
-      await sleep(20 + Math.random() * 60, connector.signal);
-    }
+    await inTransaction(connection, async () => {
+      await assertClaim(connection, claim);
+      await change(connection, await lockGateRow(connection, connector.facts.flavor, claim.job, attemptMs));
+    });
   } finally {
     await connector.close(connection);
   }
+}
+
+function mayTryAgain(error: unknown): boolean {
+  if (error instanceof ShardliftError) return error.code === "E_CONNECT" && error.retryable;
+  return isLockConflict(error) || isInterrupted(error) || isConnectionLost(error);
 }
 
 /** Long enough for a refused transaction to end, short enough not to hold up those that queue behind us. */
@@ -127,10 +176,7 @@ function timedOut(job: string, totalMs: number, cause: unknown): ShardliftError 
   return new ShardliftError(
     "E_TIMEOUT",
     `the gate of job ${job} could not be changed within ${totalMs} ms: its row stays locked by writers`,
-    {
-      cause,
-      retryable: true,
-    },
+    { cause, retryable: true },
   );
 }
 

@@ -23,7 +23,8 @@ import { mysqlTable, type MysqlTable } from "./table.ts";
  * epoch, so that a resumed job finds its triggers as they are.
  */
 export interface GateTrigger {
-  readonly table: MysqlTable;
+  readonly database: string;
+  readonly table: string;
   readonly event: TriggerEvent;
   readonly name: string;
   /** The text after FOR EACH ROW. */
@@ -37,11 +38,16 @@ const events: readonly TriggerEvent[] = ["INSERT", "UPDATE", "DELETE"];
 /** Name of the account that passes, as `USER()` shows it. */
 export type ToolUser = string;
 
-export function gateTriggers(spec: GateSpec, job: string, tool: ToolUser): GateTrigger[] {
+/** `database` is this server's own: a shape may have been described at another server. */
+export function gateTriggers(
+  spec: GateSpec,
+  { job, tool, database }: { readonly job: string; readonly tool: ToolUser; readonly database: string },
+): GateTrigger[] {
   return spec.tables.flatMap((shape) => {
     const table = mysqlTable(shape);
     return events.map((event) => ({
-      table,
+      database,
+      table: table.name,
       event,
       name: triggerName(job, table.name, event),
       body: triggerBody(spec, table, event, job, tool),
@@ -58,13 +64,12 @@ export function triggerName(job: string, table: string, event: TriggerEvent): st
 }
 
 /** The definer is the session's own account: without naming one, no right beyond TRIGGER is needed. */
-export function createTriggerSql({ table, event, name, body }: GateTrigger): string {
-  const { database } = table.detail;
-  return `CREATE TRIGGER ${quoteTable(database, name)} AFTER ${event} ON ${quoteTable(database, table.name)} FOR EACH ROW ${body}`;
+export function createTriggerSql({ database, table, event, name, body }: GateTrigger): string {
+  return `CREATE TRIGGER ${quoteTable(database, name)} AFTER ${event} ON ${quoteTable(database, table)} FOR EACH ROW ${body}`;
 }
 
-export function dropTriggerSql({ table, name }: Pick<GateTrigger, "table" | "name">): string {
-  return `DROP TRIGGER IF EXISTS ${quoteTable(table.detail.database, name)}`;
+export function dropTriggerSql({ database, name }: GateTrigger): string {
+  return `DROP TRIGGER IF EXISTS ${quoteTable(database, name)}`;
 }
 
 export const gateTable = `${quoteIdentifier(ledgerDatabase)}.gate`;

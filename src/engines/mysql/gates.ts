@@ -1,12 +1,20 @@
 import { invariant } from "../../errors/error.ts";
+import { sleep } from "../../lib/wait.ts";
 import type { Claim, GateSpec, Gates, GateState, HeldGate, TableShape } from "../engine.ts";
-import { assertClaim } from "./claim-guard.ts";
 import type { Connector } from "./connect.ts";
-import { blockerSession, oldestTransaction } from "./gate-blockers.ts";
+import { askAgainMs, blockerSession, oldestTransaction } from "./gate-blockers.ts";
 import { tryClose } from "./gate-closer.ts";
-import { createTriggers, dropTriggers } from "./gate-ddl.ts";
-import { changeGateRow, mustBeOurs, readGateRow, type GateContext } from "./gate-row.ts";
-import { createTriggerSql, gateTable, gateTriggers, insertGateSql } from "./gate-sql.ts";
+
+import {
+  changeGateRow,
+  readGateRow,
+  takeGateRow,
+  writeOne,
+  type GateContext,
+  type GateLimits,
+} from "./gate-row.ts";
+import { createTriggerSql, gateTable, insertGateSql } from "./gate-sql.ts";
+import { createTriggers, dropTriggers, triggersOf } from "./gate-triggers.ts";
 import { execute, query, type MysqlConnection } from "./query.ts";
 
 /**
@@ -19,7 +27,7 @@ import { execute, query, type MysqlConnection } from "./query.ts";
 export async function openGates(
   connector: Connector,
   claim: Claim | undefined,
-  limits: GateLimits = {},
+  limits: Partial<GateLimits> = {},
 ): Promise<Gates> {
   const connection = await connector.connect("control");
   try {
@@ -30,31 +38,25 @@ export async function openGates(
     invariant(row !== undefined, "the server does not name the session's account");
     // The host has no @, a user name may.
     const user = row.user.slice(0, row.user.lastIndexOf("@"));
-    return new MysqlGates(
-      { connector, claim, tool: { user, definer: row.definer } },
-      { ...defaultLimits, ...limits },
-    );
+    return new MysqlGates({
+      connector,
+      claim,
+      tool: { user, definer: row.definer },
+      limits: { ...defaultLimits, ...limits },
+    });
   } finally {
     await connector.close(connection);
   }
 }
 
-export interface GateLimits {
-  /** For the triggers of one `arm` or `disarm`. */
-  readonly ddlMs?: number;
-  /** For one change of the gate's row. */
-  readonly rowMs?: number;
-}
-
-const defaultLimits: Required<GateLimits> = { ddlMs: 60_000, rowMs: 30_000 };
+const defaultLimits: GateLimits = { ddlMs: 60_000, rowMs: 30_000, confirmMs: 15_000 };
 
 class MysqlGates implements Gates {
   readonly #context: GateContext;
-  readonly #limits: Required<GateLimits>;
+  #askedTransactions = -askAgainMs;
 
-  constructor(context: GateContext, limits: Required<GateLimits>) {
+  constructor(context: GateContext) {
     this.#context = context;
-    this.#limits = limits;
   }
 
   async arm(spec: GateSpec): Promise<void> {
@@ -68,15 +70,16 @@ class MysqlGates implements Gates {
       row.afterEpoch === spec.afterEpoch;
     // An untouched row spares MariaDB's old snapshots a needless error 1020 (facts/gate 1.3).
     if (!asWanted) await this.#writeRow(spec, claim);
-    await createTriggers(this.#context, gateTriggers(spec, claim.job, this.#context.tool.user), {
-      totalMs: this.#limits.ddlMs,
+    await createTriggers(this.#context, triggersOf(this.#context, claim, spec), {
+      // Between DROP and CREATE writes pass: harmless while the gate is open anyway.
+      mayReplace: spec.role === "mirror" || row?.state !== "closed",
     });
   }
 
   preview(spec: GateSpec): string[] {
     // A dry run has no job yet.
     const claim = this.#context.claim ?? { storeId: "STORE", job: "JOB", token: 0 };
-    const triggers = gateTriggers(spec, claim.job, this.#context.tool.user);
+    const triggers = triggersOf(this.#context, claim, spec);
     return [insertGateSql(spec, claim), ...triggers.map(createTriggerSql)];
   }
 
@@ -97,9 +100,13 @@ class MysqlGates implements Gates {
   async open(job: string): Promise<void> {
     const claim = this.#claim();
     invariant(job === claim.job, `the runner of job ${claim.job} opens no gate of job ${job}`);
-    await changeGateRow(this.#context, job, this.#limits.rowMs, async (connection, row) => {
-      if (mustBeOurs(row, claim).state === "open") return;
-      await writeOne(connection, `UPDATE ${gateTable} SET state = 'open' WHERE job = ? AND token = ?`, claim);
+    await changeGateRow(this.#context, claim, async (connection, row) => {
+      const { state } = await takeGateRow(connection, row, claim);
+      if (state === "open") return;
+      await writeOne(connection, `UPDATE ${gateTable} SET state = 'open' WHERE job = ? AND token = ?`, [
+        claim.job,
+        claim.token,
+      ]);
     });
   }
 
@@ -107,44 +114,56 @@ class MysqlGates implements Gates {
     const claim = this.#claim();
     const row = await this.#with(async (connection) => await readGateRow(connection, claim.job));
     // DDL can not carry a token: look before, so that a stale runner does not open what another one has closed.
-    if (row !== undefined) mustBeOurs(row, claim);
-    await dropTriggers(this.#context, gateTriggers(spec, claim.job, this.#context.tool.user), {
-      totalMs: this.#limits.ddlMs,
-    });
+    if (row !== undefined) {
+      await changeGateRow(this.#context, claim, async (connection, locked) => {
+        if (locked !== undefined) await takeGateRow(connection, locked, claim);
+      });
+    }
+    await dropTriggers(this.#context, triggersOf(this.#context, claim, spec));
     if (row === undefined) return;
-    await changeGateRow(this.#context, claim.job, this.#limits.rowMs, async (connection, locked) => {
+    await changeGateRow(this.#context, claim, async (connection, locked) => {
       if (locked === undefined) return;
-      mustBeOurs(locked, claim);
-      await writeOne(connection, `DELETE FROM ${gateTable} WHERE job = ? AND token = ?`, claim);
+      await takeGateRow(connection, locked, claim);
+      await writeOne(connection, `DELETE FROM ${gateTable} WHERE job = ? AND token = ?`, [
+        claim.job,
+        claim.token,
+      ]);
     });
   }
 
   async oldestTransactionMs(tables: readonly TableShape[]): Promise<number> {
     const { connector, tool } = this.#context;
+    const early = this.#askedTransactions + askAgainMs - performance.now();
+    if (early > 0) await sleep(early, connector.signal);
+    this.#askedTransactions = performance.now();
     return await this.#with(
       async (connection) =>
-        await oldestTransaction(connection, { flavor: connector.facts.flavor, toolUser: tool.user, tables }),
+        await oldestTransaction(connection, {
+          flavor: connector.facts.flavor,
+          toolUser: tool.user,
+          database: connector.endpoint.database,
+          tables: tables.map(({ name }) => name),
+        }),
     );
   }
 
   /** Adds the row, or brings an earlier runner's row under this claim; its state stays as it is. */
   async #writeRow(spec: GateSpec, claim: Claim): Promise<void> {
-    await changeGateRow(this.#context, claim.job, this.#limits.rowMs, async (connection, row) => {
-      await assertClaim(connection, claim);
+    await changeGateRow(this.#context, claim, async (connection, row) => {
       if (row === undefined) {
         await execute(connection, insertGateSql(spec, claim));
         return;
       }
+      const { role, afterEpoch } = await takeGateRow(connection, row, claim);
       invariant(
-        row.role === spec.role,
-        `job ${claim.job} has a ${row.role} at this server and can not arm a ${spec.role}`,
+        role === spec.role,
+        `job ${claim.job} has a ${role} at this server and can not arm a ${spec.role}`,
       );
-      // The lease has proved that ours is the newest token; an older one was left by a runner that is gone.
-      mustBeOurs(row.token < claim.token ? { ...row, token: claim.token } : row, claim);
-      await execute(connection, `UPDATE ${gateTable} SET token = ?, after_epoch = ? WHERE job = ?`, [
-        claim.token,
+      if (afterEpoch === spec.afterEpoch) return;
+      await writeOne(connection, `UPDATE ${gateTable} SET after_epoch = ? WHERE job = ? AND token = ?`, [
         spec.afterEpoch,
         claim.job,
+        claim.token,
       ]);
     });
   }
@@ -164,9 +183,4 @@ class MysqlGates implements Gates {
       await connector.close(connection);
     }
   }
-}
-
-async function writeOne(connection: MysqlConnection, sql: string, claim: Claim): Promise<void> {
-  const { affectedRows } = await execute(connection, sql, [claim.job, claim.token]);
-  invariant(affectedRows === 1, `the locked gate row of job ${claim.job} was matched ${affectedRows} times`);
 }

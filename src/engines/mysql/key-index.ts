@@ -1,4 +1,5 @@
-import { quoteIdentifier, quoteTable } from "./quote.ts";
+import { keySelectList } from "./key-codec.ts";
+import { quoteIdentifier } from "./quote.ts";
 import type { MysqlTable } from "./table.ts";
 
 /**
@@ -6,10 +7,10 @@ import type { MysqlTable } from "./table.ts";
  * optimizer may prefer the shard key's index and sort the whole slice.
  */
 export function fromByKey(table: MysqlTable, alias: string): string {
-  const { database, uniqueKeys } = table.detail;
-  const from = `${quoteTable(database, table.name)} AS ${quoteIdentifier(alias)}`;
+  // Without the database: a shape may have been described at another server, and means the same name here.
+  const from = `${quoteIdentifier(table.name)} AS ${quoteIdentifier(alias)}`;
   // A table without PRIMARY has its rows identified by a unique key of NOT NULL columns (hard-cases, K02).
-  const index = uniqueKeys.find(({ columns }) => sameColumns(columns, table.primaryKey));
+  const index = table.detail.uniqueKeys.find(({ columns }) => sameColumns(columns, table.primaryKey));
   return index === undefined ? from : `${from} FORCE INDEX (${quoteIdentifier(index.name)})`;
 }
 
@@ -19,4 +20,14 @@ function sameColumns(a: readonly string[], b: readonly string[]): boolean {
 
 export function orderByKey(table: MysqlTable): string {
   return table.primaryKey.map(quoteIdentifier).join(", ");
+}
+
+/**
+ * The parts of the key as a select list for a result that mysql2 decodes, which refuses a column called `__proto__`
+ * (hard-cases, 0.6). The aliases are longer than chance: ORDER BY would take one for a column of the same name.
+ */
+export function selectKey(table: MysqlTable, alias?: string, prefix = "shardlift_key_"): string {
+  return keySelectList(table, alias)
+    .map((part, index) => `${part} AS ${prefix}${index}`)
+    .join(", ");
 }

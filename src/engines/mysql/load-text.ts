@@ -1,3 +1,4 @@
+import { lostDecimals, mayHoldDecimals, type JsonDecimal } from "./json-decimals.ts";
 import { lengthAt, lengthSize } from "./row-packets.ts";
 
 /**
@@ -10,12 +11,21 @@ import { lengthAt, lengthSize } from "./row-packets.ts";
 export interface LoadTextOptions {
   /** Fields that become text. More fields in a packet are parts of the row's key and are handed to `key`. */
   readonly fields: number;
-  /** Per field: true when its type can not hold a byte to escape (numbers, times). */
-  readonly plain: readonly boolean[];
+  readonly kinds: readonly FieldKind[];
   /** A block of whole rows; the receiver owns it. */
   readonly block: (block: Buffer) => void;
+  /** Called for every row whose packet holds a key. */
   readonly key?: (parts: readonly string[]) => void;
+  /** Called for a `json` field that its text alone does not bring over; needs the key in the packet. */
+  readonly decimals?: (parts: readonly string[], field: number, decimals: readonly JsonDecimal[]) => void;
 }
+
+/**
+ * `text`: any bytes. `plain`: a type that can not hold a byte to escape (numbers, times). `enum`: the index of an
+ * ENUM, plain too; zeros are counted, since MariaDB warns of each one that it loads. `json`: text of MySQL's JSON,
+ * looked through for numbers that its text does not keep.
+ */
+export type FieldKind = "text" | "plain" | "enum" | "json";
 
 /** Size of a block; a row that is longer has a block of its own. */
 export const blockBytes = 1 << 20;
@@ -24,15 +34,21 @@ const firstBytes = 1 << 14;
 
 export class LoadText {
   readonly #options: LoadTextOptions;
-  readonly #plain: Uint8Array;
-  #buffer: Buffer = Buffer.allocUnsafeSlow(firstBytes);
+  readonly #kinds: Uint8Array;
+  /** Of the row at hand. */
+  readonly #decimals: { readonly field: number; readonly decimals: readonly JsonDecimal[] }[] = [];
+  #buffer: Buffer = noBytes;
+  /** Size of the next buffer: small at first, a whole block once one was filled. */
+  #nextBytes = firstBytes;
   #length = 0;
   rows = 0;
   bytes = 0;
+  /** ENUM values of index 0 so far. */
+  zeroEnums = 0;
 
   constructor(options: LoadTextOptions) {
     this.#options = options;
-    this.#plain = Uint8Array.from(options.plain, (plain) => (plain ? 1 : 0));
+    this.#kinds = Uint8Array.from(options.kinds, (kind) => kindCodes[kind]);
   }
 
   /** Appends the row whose packet lies in `[start, end)`. */
@@ -55,13 +71,27 @@ export class LoadText {
         from += lengthSize(packet, from - 1) - 1;
       }
       const to = from + length;
-      at = this.#plain[field] === 1 ? copyPlain(packet, from, to, out, at) : copyEscaped(packet, from, to, out, at);
+      const kind = this.#kinds[field];
+      if (kind === kindCodes.plain) at = copyPlain(packet, from, to, out, at);
+      else if (kind === kindCodes.text) at = copyEscaped(packet, from, to, out, at);
+      else at = this.#copySpecial(packet, from, to, out, at, field);
       from = to;
     }
     out[at++] = newline;
     this.#length = at;
     this.rows += 1;
-    if (from < end) this.#key(packet, from, end);
+    if (from < end) this.#endWithKey(packet, from, end);
+  }
+
+  #copySpecial(packet: Buffer, from: number, to: number, out: Buffer, at: number, field: number): number {
+    if (this.#kinds[field] === kindCodes.enum) {
+      if (isZero(packet, from, to)) this.zeroEnums += 1;
+      return copyPlain(packet, from, to, out, at);
+    }
+    if (mayHoldDecimals(packet, from, to)) {
+      this.#decimals.push({ field, decimals: lostDecimals(packet.toString("utf8", from, to)) });
+    }
+    return copyEscaped(packet, from, to, out, at);
   }
 
   /** Hands out what is left. */
@@ -69,7 +99,9 @@ export class LoadText {
     if (this.#length === 0) return;
     const block = this.#buffer.subarray(0, this.#length);
     this.bytes += block.length;
-    this.#buffer = Buffer.allocUnsafeSlow(blockBytes);
+    // The next row brings its own; the last block is followed by none.
+    this.#buffer = noBytes;
+    this.#nextBytes = blockBytes;
     this.#length = 0;
     this.#options.block(block);
   }
@@ -79,7 +111,9 @@ export class LoadText {
     const needed = this.#length + size;
     if (needed <= this.#buffer.length) return this.#buffer;
     if (needed <= blockBytes || this.#length === 0) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(this.#buffer.length * 4, blockBytes)));
+      const size = Math.max(needed, this.#nextBytes);
+      this.#nextBytes = Math.min(size * 4, blockBytes);
+      const grown = Buffer.allocUnsafeSlow(size);
       this.#buffer.copy(grown, 0, 0, this.#length);
       this.#buffer = grown;
       return grown;
@@ -88,7 +122,10 @@ export class LoadText {
     return this.#room(size);
   }
 
-  #key(packet: Buffer, start: number, end: number): void {
+  /** The packet goes on with the parts of the row's key. */
+  #endWithKey(packet: Buffer, start: number, end: number): void {
+    const { key, decimals } = this.#options;
+    if (key === undefined && this.#decimals.length === 0) return;
     const parts: string[] = [];
     for (let from = start; from < end;) {
       const value = from + lengthSize(packet, from);
@@ -96,8 +133,20 @@ export class LoadText {
       parts.push(packet.toString("latin1", value, to));
       from = to;
     }
-    this.#options.key?.(parts);
+    key?.(parts);
+    for (const found of this.#decimals) decimals?.(parts, found.field, found.decimals);
+    this.#decimals.length = 0;
   }
+}
+
+const noBytes = Buffer.alloc(0);
+
+const kindCodes = { text: 0, plain: 1, enum: 2, json: 3 } as const satisfies Record<FieldKind, number>;
+
+/** `0` or `00000`. */
+function isZero(packet: Buffer, from: number, to: number): boolean {
+  for (let at = from; at < to; at += 1) if (packet[at] !== 0x30) return false;
+  return true;
 }
 
 const nullMark = 0xfb;

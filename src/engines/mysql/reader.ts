@@ -3,7 +3,7 @@ import type { Slice } from "../../model/slice.ts";
 import type { Barrier, KeyId, KeyInterval, Reader, RowStream, TableShape } from "../engine.ts";
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
-import { fromByKey, orderByKey } from "./key-index.ts";
+import { fromByKey, orderByKey, selectKey } from "./key-index.ts";
 import { keyColumns, keyFromParts, keySelectList, keyToLiterals, whereInterval, whereKeys } from "./key-codec.ts";
 import { shareOfKeys, type KeyExtent } from "./key-share.ts";
 import { queryArrays } from "./query.ts";
@@ -30,7 +30,7 @@ export class MysqlReader implements Reader {
     invariant(Number.isSafeInteger(rows) && rows > 0, `a chunk of ${rows} rows`);
     const table = mysqlTable(shape);
     const where = [whereInterval(table, { from, to: undefined }), ...slicePrefix(table, slice)].join(" AND ");
-    const sql = `SELECT ${keySelectList(table).join(", ")} FROM ${fromByKey(table, "t")} WHERE ${where} ORDER BY ${orderByKey(table)} LIMIT 1 OFFSET ${rows}`;
+    const sql = `SELECT ${selectKey(table)} FROM ${fromByKey(table, "t")} WHERE ${where} ORDER BY ${orderByKey(table)} LIMIT 1 OFFSET ${rows}`;
     const [row] = await this.#rows(table, sql);
     return row === undefined ? undefined : keyFromParts(row.map(String));
   }
@@ -53,7 +53,7 @@ export class MysqlReader implements Reader {
     const ends: KeyId[] = [];
     for (const direction of ["ASC", "DESC"]) {
       const order = table.primaryKey.map((name) => `${quoteIdentifier(name)} ${direction}`).join(", ");
-      const sql = `SELECT ${keySelectList(table).join(", ")} FROM ${fromByKey(table, "t")} ORDER BY ${order} LIMIT 1`;
+      const sql = `SELECT ${selectKey(table)} FROM ${fromByKey(table, "t")} ORDER BY ${order} LIMIT 1`;
       const [row] = await this.#rows(table, sql);
       if (row !== undefined) ends.push(keyFromParts(row.map(String)));
     }
@@ -80,13 +80,14 @@ export class MysqlReader implements Reader {
 
   #stream(table: MysqlTable, where: string, withKeys: boolean, after: Barrier): RowStream {
     const form = rowForm(table, this.#pool.connector.facts.flavor);
-    const list = withKeys ? [...form.select, ...keySelectList(table)] : form.select;
+    // Without its key a document could not be put right.
+    const list = withKeys || form.typedJson.length > 0 ? [...form.select, ...keySelectList(table)] : form.select;
     return new MysqlRowStream({
       pool: this.#pool,
       table: table.name,
       sql: `SELECT ${list.join(", ")} FROM ${fromByKey(table, "t")} ${where}`,
       fields: form.select.length,
-      plain: form.plain,
+      kinds: form.kinds,
       withKeys,
       after,
     });

@@ -1,4 +1,5 @@
 import { ShardliftError } from "../../errors/error.ts";
+import type { FieldKind } from "./load-text.ts";
 import { quoteIdentifier } from "./quote.ts";
 import { copiedColumns, type MysqlColumn, type MysqlTable } from "./table.ts";
 
@@ -12,9 +13,10 @@ import { copiedColumns, type MysqlColumn, type MysqlTable } from "./table.ts";
  *   exact. Not `+0e0`, which turns -0 into 0.
  * - ENUM and SET travel as numbers: the error value of an ENUM (index 0) has the same text as a member ''. LOAD DATA
  *   takes a text for a member's name first and for a number only then, so numbers are padded to a width that no
- *   member made of digits has.
+ *   member made of digits has. MariaDB warns of each index 0: these warnings are counted and expected.
  * - JSON of MySQL is refused under CHARACTER SET binary (error 3144) and needs a SET clause, which MariaDB must not
- *   have: it makes LOAD DATA ignore NO_AUTO_VALUE_ON_ZERO there. JSON of MariaDB is text.
+ *   have: it makes LOAD DATA ignore NO_AUTO_VALUE_ON_ZERO there. What its text does not keep is put right after the
+ *   load (json-decimals.ts). JSON of MariaDB is text.
  * - UUID, INET4 and INET6 of MariaDB read a binary string as the stored bytes, not as text.
  */
 export interface RowForm {
@@ -24,8 +26,12 @@ export interface RowForm {
   readonly load: readonly string[];
   /** Assignments of the SET clause; empty on MariaDB. */
   readonly set: readonly string[];
-  /** Columns whose text never holds a byte that LOAD DATA needs escaped. */
-  readonly plain: readonly boolean[];
+  /** How the fields of the select list become text. */
+  readonly kinds: readonly FieldKind[];
+  /** Places in the select list of JSON that has types of its own. */
+  readonly typedJson: readonly number[];
+  /** The server warns of every ENUM of index 0 that it loads (and loads it rightly). */
+  readonly warnsOfZeroEnums: boolean;
 }
 
 export type Flavor = "mysql" | "mariadb";
@@ -38,12 +44,20 @@ export function rowForm(table: MysqlTable, flavor: Flavor): RowForm {
     select: columns.map((column) => selected(table, column, flavor)),
     load: columns.map((column) => (typed.includes(column) ? variable(column) : quoteIdentifier(column.name))),
     set: typed.map((column) => `${quoteIdentifier(column.name)}=CONVERT(${variable(column)} USING utf8mb4)`),
-    plain: columns.map((column) => plainTypes.has(column.dataType)),
+    kinds: columns.map((column) => fieldKind(column, flavor)),
+    typedJson: typed.map((column) => columns.indexOf(column)),
+    warnsOfZeroEnums: flavor === "mariadb",
   };
 }
 
+function fieldKind(column: MysqlColumn, flavor: Flavor): FieldKind {
+  if (column.dataType === "enum") return "enum";
+  if (isTypedJson(column, flavor)) return "json";
+  return plainTypes.has(column.dataType) ? "plain" : "text";
+}
+
 /** JSON with types of its own, not MariaDB's checked text. */
-export function isTypedJson(column: MysqlColumn, flavor: Flavor): boolean {
+function isTypedJson(column: MysqlColumn, flavor: Flavor): boolean {
   return flavor === "mysql" && column.dataType === "json";
 }
 
@@ -81,7 +95,6 @@ const plainTypes: ReadonlySet<string> = new Set([
   "time",
   "datetime",
   "timestamp",
-  "enum",
   "set",
 ]);
 

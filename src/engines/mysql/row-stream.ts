@@ -1,7 +1,9 @@
+import { invariant } from "../../errors/error.ts";
 import type { Barrier, KeyId, RowStream } from "../engine.ts";
 import type { ConnectionPool } from "./connection-pool.ts";
+import type { JsonDecimal } from "./json-decimals.ts";
 import { keyFromParts } from "./key-codec.ts";
-import { LoadText } from "./load-text.ts";
+import { LoadText, type FieldKind } from "./load-text.ts";
 import { kill, type MysqlConnection } from "./query.ts";
 import { readError } from "./row-errors.ts";
 import { selectRows, ServerError, type RowSink } from "./row-packets.ts";
@@ -19,8 +21,8 @@ export interface RowQuery {
   readonly table: string;
   readonly sql: string;
   readonly fields: number;
-  readonly plain: readonly boolean[];
-  /** The statement selects the parts of the key after the fields. */
+  readonly kinds: readonly FieldKind[];
+  /** Collects the keys; the statement then selects the parts of the key after the fields. */
   readonly withKeys: boolean;
   /** Not looked into: whoever makes a query must have one (rule 3). */
   readonly after: Barrier;
@@ -53,6 +55,30 @@ export class MysqlRowStream implements RowStream {
   get keys(): readonly KeyId[] {
     return this.#current?.keys ?? [];
   }
+
+  /** What is still to be put right in JSON columns after the rows were loaded. */
+  get jsonPatches(): readonly JsonPatch[] {
+    return this.#current?.jsonPatches ?? [];
+  }
+
+  /** ENUM values of index 0 among the rows delivered so far. */
+  zeroEnums(): number {
+    return this.#current?.text.zeroEnums ?? 0;
+  }
+}
+
+/** Numbers of one document that its text does not keep. */
+export interface JsonPatch {
+  readonly key: KeyId;
+  /** Place of the column in the select list. */
+  readonly field: number;
+  readonly decimals: readonly JsonDecimal[];
+}
+
+/** A stream that this engine's reader has made. */
+export function mysqlRows(rows: RowStream): MysqlRowStream {
+  invariant(rows instanceof MysqlRowStream, "these rows were not read by the MySQL engine");
+  return rows;
 }
 
 interface Waiter {
@@ -63,6 +89,7 @@ interface Waiter {
 /** One run of the statement. */
 class Reading implements AsyncIterator<Uint8Array>, RowSink {
   readonly keys: KeyId[] = [];
+  readonly jsonPatches: JsonPatch[] = [];
   readonly text: LoadText;
   readonly #query: RowQuery;
   readonly #queue: Buffer[] = [];
@@ -75,8 +102,9 @@ class Reading implements AsyncIterator<Uint8Array>, RowSink {
     this.#query = query;
     this.text = new LoadText({
       fields: query.fields,
-      plain: query.plain,
+      kinds: query.kinds,
       block: (block) => this.#deliver(block),
+      decimals: (parts, field, decimals) => this.jsonPatches.push({ key: keyFromParts(parts), field, decimals }),
       ...(query.withKeys ? { key: (parts) => this.keys.push(keyFromParts(parts)) } : {}),
     });
   }

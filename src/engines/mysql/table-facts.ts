@@ -66,8 +66,11 @@ export async function readTableFacts(
 
 /** The answer's columns are named by the server and never by the user, so they may be read by position. */
 async function readCreateSql(connection: MysqlConnection, database: string, table: string): Promise<string> {
-  const [row] = await query<Record<string, string>>(connection, `SHOW CREATE TABLE ${quoteTable(database, table)}`);
-  return String(Object.values(row ?? {})[1] ?? "");
+  const [row] = await query<Record<string, string>>(
+    connection,
+    `SHOW CREATE TABLE ${quoteTable(database, table)}`,
+  );
+  return Object.values(row ?? {})[1] ?? "";
 }
 
 async function readColumns(
@@ -118,8 +121,14 @@ interface ColumnRow {
 
 /** An ENUM may have a member called `unsigned`; these types have no members. */
 const numericTypes: ReadonlySet<string> = new Set([
-  ...["tinyint", "smallint", "mediumint", "int", "bigint"],
-  ...["decimal", "float", "double"],
+  "tinyint",
+  "smallint",
+  "mediumint",
+  "int",
+  "bigint",
+  "decimal",
+  "float",
+  "double",
 ]);
 
 function numberOf(text: string | null): number | undefined {

@@ -1,14 +1,16 @@
 import { ShardliftError } from "../../errors/error.ts";
 import type { KeyId } from "../engine.ts";
 import { isDuplicateKey } from "./errors.ts";
-import { formatKey, keyFromParts, keySelectList } from "./key-codec.ts";
+import { formatKey, keyFromParts } from "./key-codec.ts";
+import { selectKey } from "./key-index.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { execute, query, queryArrays, type MysqlConnection } from "./query.ts";
-import { quoteIdentifier, quoteList, quoteString, quoteTable } from "./quote.ts";
+import { quoteIdentifier, quoteList, quoteString } from "./quote.ts";
 import { sliceWhere } from "./slice-sql.ts";
 import { copiedColumns, type MysqlTable } from "./table.ts";
 import { mustBeWhole, rowsRefused, serverWarnings } from "./writer-answer.ts";
 import { deleteKeys, type RowWrite } from "./writer-delete.ts";
+import { patchJson } from "./writer-json.ts";
 import { loadRows, loadStatement } from "./writer-load.ts";
 
 /**
@@ -33,6 +35,7 @@ export async function writeSpooled(
       await deleteKeys(connection, write, write.asked ?? []);
       await makeRoom(connection, write);
       await insertSpooled(connection, write);
+      await patchJson(connection, write);
       await write.progress?.(connection);
     });
   } finally {
@@ -54,7 +57,7 @@ const dropSpool = `DROP TEMPORARY TABLE IF EXISTS ${spool}`;
  * partitioned one or with a FULLTEXT index: those get the copied columns alone.
  */
 async function makeSpool(connection: MysqlConnection, table: MysqlTable): Promise<void> {
-  const origin = quoteTable(table.detail.database, table.name);
+  const origin = quoteIdentifier(table.name);
   await execute(connection, dropSpool);
   if (!/\n\s*(\/\*!\d+\s*)?PARTITION BY |\n\s*FULLTEXT KEY /i.test(table.detail.createSql)) {
     await execute(connection, `CREATE TEMPORARY TABLE ${spool} LIKE ${origin}`);
@@ -86,7 +89,7 @@ async function makeRoom(connection: MysqlConnection, write: RowWrite): Promise<v
 async function insertSpooled(connection: MysqlConnection, write: RowWrite): Promise<void> {
   const { table, rows } = write;
   const columns = quoteList(copiedColumns(table).map(({ name }) => name));
-  const into = quoteTable(table.detail.database, table.name);
+  const into = quoteIdentifier(table.name);
   try {
     const sql = `INSERT INTO ${into} (${columns}) SELECT ${columns} FROM ${spool}`;
     const { affectedRows, warningStatus } = await execute(connection, sql);
@@ -114,7 +117,7 @@ async function uniqueKeys(connection: MysqlConnection, table: MysqlTable): Promi
   const rows = await query<{ name: Buffer; col: Buffer | null; prefix: string | number | null }>(
     connection,
     `SELECT INDEX_NAME AS name, COLUMN_NAME AS col, SUB_PART AS prefix FROM information_schema.STATISTICS
-     WHERE TABLE_SCHEMA = ${quoteString(table.detail.database)} AND TABLE_NAME = ${quoteString(table.name)}
+     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ${quoteString(table.name)}
        AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
   );
   const byName = Map.groupBy(rows, ({ name }) => String(name));
@@ -141,7 +144,7 @@ interface Conflict {
 async function conflicts(connection: MysqlConnection, write: RowWrite, unique: UniqueKey): Promise<Conflict[]> {
   const { table, slice } = write;
   const width = table.primaryKey.length;
-  const list = [...keySelectList(table, "t"), ...keySelectList(table, "i")].join(", ");
+  const list = `${selectKey(table, "t", "shardlift_held_")}, ${selectKey(table, "i", "shardlift_incoming_")}`;
   const equal = unique.parts.map(({ column, prefix }) => {
     const side = (alias: string): string => {
       const name = `${alias}.${quoteIdentifier(column)}`;
@@ -150,7 +153,7 @@ async function conflicts(connection: MysqlConnection, write: RowWrite, unique: U
     return `${side("t")}=${side("i")}`;
   });
   // A locking read: it waits for rows of other batches that are not committed yet.
-  const sql = `SELECT ${list}, ${sliceWhere(table, slice, "t")} AS inside, HEX(t.${quoteIdentifier(table.shardKey)}) FROM ${spool} AS i JOIN ${quoteTable(table.detail.database, table.name)} AS t ON ${equal.join(" AND ")} FOR UPDATE`;
+  const sql = `SELECT ${list}, ${sliceWhere(table, slice, "t")} AS inside, ${shardKeyText(table)} AS shard_key FROM ${spool} AS i JOIN ${quoteIdentifier(table.name)} AS t ON ${equal.join(" AND ")} FOR UPDATE`;
   const rows = await queryArrays(connection, sql);
   return rows.map((row) => ({
     held: keyFromParts(row.slice(0, width).map(String)),
@@ -160,11 +163,17 @@ async function conflicts(connection: MysqlConnection, write: RowWrite, unique: U
   }));
 }
 
+function shardKeyText(table: MysqlTable): string {
+  const name = `t.${quoteIdentifier(table.shardKey)}`;
+  return table.keyType === "binary" ? `CONCAT('0x',HEX(${name}))` : name;
+}
+
 function collision(write: RowWrite, unique: UniqueKey, conflict: Conflict): ShardliftError {
   const { table, shard } = write;
   const held = formatKey(table, conflict.held);
   const incoming = formatKey(table, conflict.incoming);
-  const whose = conflict.inside ? "of the slice itself" : "outside the moved slice";
+  const place = conflict.inside ? "in the slice itself" : "outside the moved slice";
+  const whose = `${place} (${table.shardKey}=${conflict.heldShardKey})`;
   const where = `table ${table.name} at shard ${shard}`;
   if (unique.primary) {
     return new ShardliftError("E_KEY_COLLISION", `${where}: the moved row ${incoming} meets the row ${held} ${whose}`);

@@ -1,9 +1,10 @@
 import type { Slice } from "../../model/slice.ts";
-import type { KeyId, RowStream } from "../engine.ts";
+import type { KeyId } from "../engine.ts";
 import { whereKeys } from "./key-codec.ts";
 import { fromByKey } from "./key-index.ts";
 import { execute, type MysqlConnection } from "./query.ts";
 import type { RowForm } from "./row-columns.ts";
+import type { MysqlRowStream } from "./row-stream.ts";
 import { sliceWhere } from "./slice-sql.ts";
 import type { MysqlTable } from "./table.ts";
 
@@ -14,7 +15,7 @@ export interface RowWrite {
   readonly form: RowForm;
   readonly slice: Slice;
   /** Each iteration reads them anew. */
-  readonly rows: RowStream;
+  readonly rows: MysqlRowStream;
   /** Keys whose rows are replaced by what was read; absent when a chunk is loaded for the first time. */
   readonly asked?: readonly KeyId[];
   readonly displaced: (keys: readonly KeyId[]) => Promise<void>;

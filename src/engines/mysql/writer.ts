@@ -6,13 +6,15 @@ import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
 import { isConnectionLost, isLockConflict } from "./errors.ts";
 import { execute, kill, type MysqlConnection } from "./query.ts";
-import { quoteTable } from "./quote.ts";
+import { quoteIdentifier } from "./quote.ts";
 import { rowForm } from "./row-columns.ts";
 import { writeError } from "./row-errors.ts";
+import { mysqlRows } from "./row-stream.ts";
 import { mysqlTable } from "./table.ts";
 import { DuplicateRows, mustBeWhole } from "./writer-answer.ts";
 import { deleteKeys, type RowWrite } from "./writer-delete.ts";
 import { startBlocks } from "./writer-blocks.ts";
+import { patchJson } from "./writer-json.ts";
 import { loadRows, loadStatement } from "./writer-load.ts";
 import { RaceLost, writeSpooled } from "./unique-conflicts.ts";
 
@@ -48,7 +50,8 @@ export class MysqlWriter implements Writer {
     invariant(keys.length > 0, "a recopy of no keys");
     invariant(!mayReplace || shape.secondaryUniqueKeys.length === 0, `REPLACE on ${shape.name}, which has unique keys`);
     // Keys that only the server equates are all deleted: 'a' may have been asked for and 'A' read (rule 5).
-    const replace = mayReplace && shape.keyOrder === "client";
+    // REPLACE would also take the place of a row outside the slice, unless the key itself says which slice it is in.
+    const replace = mayReplace && shape.keyOrder === "client" && shape.primaryKey.includes(shape.shardKey);
     await this.#write({ ...this.#rowWrite(request, rows), asked: keys }, replace);
   }
 
@@ -60,7 +63,7 @@ export class MysqlWriter implements Writer {
       form: rowForm(table, facts.flavor),
       slice: request.slice,
       shard: endpoint.shard,
-      rows,
+      rows: mysqlRows(rows),
       displaced: request.displaced,
     };
   }
@@ -83,10 +86,11 @@ export class MysqlWriter implements Writer {
     await this.#transaction(connection, async () => {
       if (asked !== undefined && !replace) await deleteKeys(connection, write, asked);
       if (!(await blocks.empty())) {
-        const statement = loadStatement(quoteTable(table.detail.database, table.name), form, replace);
+        const statement = loadStatement(quoteIdentifier(table.name), form, replace);
         const answer = await loadRows(connection, statement, blocks);
         await mustBeWhole(connection, write, answer);
       }
+      await patchJson(connection, write);
       if (asked !== undefined && replace) await deleteKeys(connection, write, withoutFound(asked, rows.keys));
       await write.progress?.(connection);
     });

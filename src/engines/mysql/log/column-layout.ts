@@ -117,7 +117,7 @@ export function readColumnLayout(code: number, metadata: Cursor): ColumnLayout {
  */
 function readString(first: number, second: number): ColumnLayout {
   if (first === t.enum || first === t.set) return { type: first, width: second, size: second, scale: 0 };
-  return counted(t.string, ((first << 4) & 0x300 ^ 0x300) + second);
+  return counted(t.string, (((first << 4) & 0x300) ^ 0x300) + second);
 }
 
 function fixed(type: number, width: number): ColumnLayout {

@@ -101,7 +101,8 @@ function rowsLayoutOf(type: number): RowsLayout | undefined {
   if (type >= eventType.writeRowsV2 && type <= eventType.deleteRowsV2) {
     return { version: 2, update: type === eventType.updateRowsV2, ...plain };
   }
-  if (type === eventType.partialUpdateRows) return { version: 2, update: true, compressed: false, partial: true };
+  if (type === eventType.partialUpdateRows)
+    return { version: 2, update: true, compressed: false, partial: true };
   if (type >= eventType.mariadbWriteRowsCompressedV1 && type <= eventType.mariadbDeleteRowsCompressedV1) {
     const update = type === eventType.mariadbUpdateRowsCompressedV1;
     return { version: 1, update, compressed: true, partial: false };

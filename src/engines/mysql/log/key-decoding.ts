@@ -35,13 +35,13 @@ export function keyDecoder(column: MysqlColumn, layout: ColumnLayout): Decode | 
     case t.set:
       return (buffer, at, length) => littleEndian(buffer, at, length).toString();
     case t.bit:
-      return (buffer, at, length) => BigInt(`0x${buffer.hexSlice(at, at + length)}`).toString();
+      return (buffer, at, length) => BigInt(`0x${buffer.toString("hex", at, at + length)}`).toString();
     case t.string:
       return column.charset === undefined ? binaryDecoder(layout.size) : charDecoder(column.charset);
     case t.varchar:
     case t.varString:
     case t.blob:
-      return (buffer, at, length) => `0x${buffer.hexSlice(at, at + length)}`;
+      return (buffer, at, length) => `0x${buffer.toString("hex", at, at + length)}`;
     default:
       return undefined;
   }
@@ -132,7 +132,9 @@ function decodeDate(buffer: Buffer, at: number): string {
 function fractionText(buffer: Buffer, at: number, digits: number): string {
   if (digits === 0) return "";
   const bytes = (digits + 1) >> 1;
-  return `.${String(buffer.readUIntBE(at, bytes)).padStart(bytes * 2, "0").slice(0, digits)}`;
+  return `.${String(buffer.readUIntBE(at, bytes))
+    .padStart(bytes * 2, "0")
+    .slice(0, digits)}`;
 }
 
 /** 40 bits big-endian: sign, 17 bits year*13+month, 5 day, 5 hour, 6 minute, 6 second. */
@@ -163,7 +165,12 @@ function decodeTime(buffer: Buffer, at: number, digits: number): string {
   const packed = buffer.readUIntBE(at, 3 + bytes) - 0x80_0000 * unit;
   const size = Math.abs(packed);
   const clock = Math.trunc(size / unit);
-  const fraction = digits === 0 ? "" : `.${String(size % unit).padStart(bytes * 2, "0").slice(0, digits)}`;
+  const fraction =
+    digits === 0
+      ? ""
+      : `.${String(size % unit)
+          .padStart(bytes * 2, "0")
+          .slice(0, digits)}`;
   const text = `${two((clock >> 12) & 1023)}:${two((clock >> 6) & 63)}:${two(clock & 63)}${fraction}`;
   return packed < 0 ? `-${text}` : text;
 }
@@ -172,15 +179,15 @@ function decodeTime(buffer: Buffer, at: number, digits: number): string {
 
 /** The log cuts the zero bytes at the end of BINARY(n); a SELECT shows them (facts/hard-cases, K05). */
 function binaryDecoder(size: number): Decode {
-  return (buffer, at, length) => `0x${buffer.hexSlice(at, at + length)}${"00".repeat(size - length)}`;
+  return (buffer, at, length) => `0x${buffer.toString("hex", at, at + length)}${"00".repeat(size - length)}`;
 }
 
 /** The server strips the spaces at the end of CHAR before it logs it; a SELECT does the same. Once more does no harm. */
 function charDecoder(charset: string): Decode {
   const space = spaces[charset] ?? "20";
   return (buffer, at, length) => {
-    let hex = buffer.hexSlice(at, at + length);
-    while (hex.endsWith(space) && (hex.length % space.length === 0)) hex = hex.slice(0, -space.length);
+    let hex = buffer.toString("hex", at, at + length);
+    while (hex.endsWith(space) && hex.length % space.length === 0) hex = hex.slice(0, -space.length);
     return `0x${hex}`;
   };
 }

@@ -35,14 +35,17 @@ export class MovedTable {
       const layout = layouts[wanted[index] ?? -1];
       const decode = layout === undefined ? undefined : keyDecoder(column, layout);
       if (decode === undefined) {
-        throw new RangeError(`key column ${column.name} (${column.columnType}) has a storage format that is not known`);
+        throw new RangeError(
+          `key column ${column.name} (${column.columnType}) has a storage format that is not known`,
+        );
       }
       return decode;
     });
     const shardColumn = columnNamed(table, table.shardKey);
     const shardNumber = numberOf(table.shardKey);
     const shardLayout = layouts[shardNumber];
-    this.#filter = shardLayout === undefined ? undefined : sliceFilter(table, shardColumn, shardLayout, slice);
+    this.#filter =
+      shardLayout === undefined ? undefined : sliceFilter(table, shardColumn, shardLayout, slice);
     if (this.#filter !== undefined && !wanted.includes(shardNumber)) wanted.push(shardNumber);
     this.#shardKey = wanted.indexOf(shardNumber);
     const jsonColumns = layouts.filter((layout) => layout.type === columnType.json).length;
@@ -96,7 +99,8 @@ export class MovedTable {
       const right = after[index * 2] as number;
       const length = before[index * 2 + 1] as number;
       if (left < 0 || right < 0 || length !== after[index * 2 + 1]) return false;
-      for (let byte = 0; byte < length; byte++) if (buffer[left + byte] !== buffer[right + byte]) return false;
+      for (let byte = 0; byte < length; byte++)
+        if (buffer[left + byte] !== buffer[right + byte]) return false;
     }
     return true;
   }

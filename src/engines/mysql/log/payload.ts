@@ -44,15 +44,23 @@ function wholeEvents(bytes: Buffer): readonly LogEvent[] {
   return events;
 }
 
+/** A row may be larger than many chunks, so chunks are joined only when they hold a whole event. */
 async function* streamedEvents(payload: Buffer): AsyncGenerator<readonly LogEvent[]> {
-  let rest: Buffer = Buffer.alloc(0);
+  let parts: Buffer[] = [];
+  let have = 0;
+  let need = headerLength;
   const unpacked = Readable.from([payload]).pipe(createZstdDecompress({ chunkSize: 256 << 10 }));
   for await (const chunk of unpacked as AsyncIterable<Buffer>) {
-    const split = splitEvents(rest.length === 0 ? chunk : Buffer.concat([rest, chunk]));
-    rest = split.rest;
-    if (split.events.length > 0) yield split.events;
+    parts.push(chunk);
+    have += chunk.length;
+    if (have < need) continue;
+    const { events, rest } = splitEvents(Buffer.concat(parts, have));
+    parts = [rest];
+    have = rest.length;
+    need = have < headerLength ? headerLength : rest.readUInt32LE(9);
+    if (events.length > 0) yield events;
   }
-  if (rest.length !== 0) throw new RangeError(`a compressed transaction ends inside an event`);
+  if (have !== 0) throw new RangeError(`a compressed transaction ends inside an event`);
 }
 
 function splitEvents(bytes: Buffer): { readonly events: readonly LogEvent[]; readonly rest: Buffer } {
@@ -80,6 +88,7 @@ export function inflateMariadb(bytes: Buffer): Buffer {
   }
   const length = bytes.readUIntBE(1, lengthBytes);
   const inflated = inflateSync(bytes.subarray(1 + lengthBytes), { maxOutputLength: Math.max(length, 1) });
-  if (inflated.length !== length) throw new RangeError(`${inflated.length} bytes inflated instead of ${length}`);
+  if (inflated.length !== length)
+    throw new RangeError(`${inflated.length} bytes inflated instead of ${length}`);
   return inflated;
 }

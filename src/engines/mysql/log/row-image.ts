@@ -113,7 +113,8 @@ function joinSteps(
   for (const [index, width] of widths.entries()) {
     const target = targets[index] ?? -1;
     const last = steps.at(-1);
-    if (target < 0 && width >= 0 && last !== undefined && last.target < 0 && last.width >= 0) last.width += width;
+    if (target < 0 && width >= 0 && last !== undefined && last.target < 0 && last.width >= 0)
+      last.width += width;
     else steps.push({ width, target });
   }
   return steps;

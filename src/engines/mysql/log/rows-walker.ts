@@ -34,7 +34,11 @@ export class RowsWalker {
     this.#wanted = wanted;
     this.#jsonColumns = jsonColumns;
     this.#images = new Map();
-    this.#full = new RowImage(columns, columns.map(() => true), wanted);
+    this.#full = new RowImage(
+      columns,
+      columns.map(() => true),
+      wanted,
+    );
     this.#first = this.#full;
     this.#second = this.#full;
     this.before = new Int32Array(wanted.length * 2);

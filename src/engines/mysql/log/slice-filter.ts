@@ -36,7 +36,9 @@ export function sliceFilter(
 const integers: ReadonlySet<string> = new Set(["tinyint", "smallint", "mediumint", "int", "bigint"]);
 
 function numberReader(width: number, unsigned: boolean): (buffer: Buffer, at: number) => number {
-  return unsigned ? (buffer, at) => buffer.readUIntLE(at, width) : (buffer, at) => buffer.readIntLE(at, width);
+  return unsigned
+    ? (buffer, at) => buffer.readUIntLE(at, width)
+    : (buffer, at) => buffer.readIntLE(at, width);
 }
 
 /** Exact for values up to 2^53: an end beyond that lies outside all of them, and so does the nearest end inside. */

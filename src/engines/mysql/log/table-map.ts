@@ -23,7 +23,11 @@ export function tableIdOf({ buffer, start }: LogEvent): number {
 }
 
 /** Only the names: most tables in a log are none of ours. */
-export function readTableName(buffer: Buffer, body: number, end: number): { database: string; table: string } {
+export function readTableName(
+  buffer: Buffer,
+  body: number,
+  end: number,
+): { database: string; table: string } {
   return readName(new Cursor(buffer, body + 8, end));
 }
 

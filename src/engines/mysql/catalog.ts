@@ -1,0 +1,194 @@
+import { invariant, ShardliftError } from "../../errors/error.ts";
+import type { KeyValue } from "../../model/key.ts";
+import type { Slice } from "../../model/slice.ts";
+import type { Catalog, Claim, KeyId, TableShape, TableSpec } from "../engine.ts";
+import { assertClaim } from "./claim-guard.ts";
+import type { Connector } from "./connect.ts";
+import type { ControlPool } from "./control-pool.ts";
+import { raiseAutoIncrement, readAutoIncrement } from "./counters.ts";
+import { withoutKeys } from "./create-table.ts";
+import { shapeOf } from "./describe.ts";
+import { compareKeyIds, formatKey } from "./key-codec.ts";
+import { ledgerDatabase } from "./ledger-schema.ts";
+import { execute, inTransaction, query, type MysqlConnection } from "./query.ts";
+import { quoteIdentifier } from "./quote.ts";
+import { sliceWhere } from "./slice-sql.ts";
+import { findSplitPoints } from "./split-points.ts";
+import { structureDifferences } from "./structure.ts";
+import { readTableFacts } from "./table-facts.ts";
+import { mysqlTable } from "./table.ts";
+
+/**
+ * Tables of the session's own database: what they look like, how many rows of a slice they hold, and making them at
+ * a target. All names are meant in this server's database, also for a shape that was described at another server.
+ * What changes something needs a claim and stamps what it makes, so that abort can tell it from the owner's own.
+ */
+export class MysqlCatalog implements Catalog {
+  readonly #pool: ControlPool;
+  readonly #connector: Connector;
+  readonly #claim: Claim | undefined;
+
+  constructor(pool: ControlPool, connector: Connector, claim: Claim | undefined) {
+    this.#pool = pool;
+    this.#connector = connector;
+    this.#claim = claim;
+  }
+
+  async describe(tables: readonly TableSpec[]): Promise<TableShape[]> {
+    const described = await this.#pool.use(async (connection) => {
+      const results: (TableShape | string)[] = [];
+      for (const spec of tables) results.push(await this.#describe(connection, spec));
+      return results;
+    });
+    const problems = described.filter((result) => typeof result === "string");
+    if (problems.length > 0) throw new ShardliftError("E_PREFLIGHT", problems.join("\n"));
+    return described.filter((result) => typeof result !== "string");
+  }
+
+  async #describe(connection: MysqlConnection, spec: TableSpec): Promise<TableShape | string> {
+    const { database, shard } = this.#connector.endpoint;
+    const facts = await readTableFacts(connection, database, spec.name);
+    if (facts === undefined) return `shard ${shard} has no table ${database}.${spec.name}`;
+    if (facts.createSql === "") return `shard ${shard}: ${database}.${spec.name} is a view`;
+    const shape = shapeOf(spec, facts);
+    return "name" in shape
+      ? shape
+      : `shard ${shard}: table ${database}.${spec.name} can not be moved: ${shape.join("; ")}`;
+  }
+
+  async existing(tables: readonly string[]): Promise<Set<string>> {
+    if (tables.length === 0) return new Set();
+    const rows = await this.#pool.use((connection) =>
+      query<{ name: string }>(
+        connection,
+        "SELECT TABLE_NAME AS name FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?)",
+        [this.#connector.endpoint.database, tables],
+      ),
+    );
+    return new Set(rows.map((row) => row.name));
+  }
+
+  async create(shape: TableShape, { deferIndexes }: { readonly deferIndexes: boolean }): Promise<void> {
+    const table = mysqlTable(shape);
+    const deferred = deferIndexes ? table.detail.deferrableIndexes.map((index) => index.name) : [];
+    await this.#pool.use(async (connection) => {
+      // A crash may have come after the CREATE: a table with our stamp is taken over, any other is not ours.
+      const facts = await readTableFacts(connection, this.#connector.endpoint.database, table.name);
+      const isStamped = await this.#isStamped(connection, table.name);
+      if (facts !== undefined && !isStamped) throw this.#notOurs(table.name);
+      if (facts === undefined) {
+        await this.#stamp(connection, table.name, false);
+        await execute(connection, withoutKeys(table.detail.createSql, new Set(deferred)));
+      }
+      await this.#mustMatch(connection, shape);
+      await this.#stamp(connection, table.name, true);
+    });
+  }
+
+  async buildDeferredIndexes(shape: TableShape): Promise<void> {
+    const table = mysqlTable(shape);
+    await this.#pool.use(async (connection) => {
+      // A table that was here before the job keeps the indexes that its owner gave it.
+      if (!(await this.#isStamped(connection, table.name))) return;
+      const facts = await readTableFacts(connection, this.#connector.endpoint.database, table.name);
+      const present = new Set(facts?.indexes.map((index) => index.name));
+      const clauses = table.detail.deferrableIndexes
+        .filter((index) => !present.has(index.name))
+        .map((index) => index.clause);
+      if (clauses.length === 0) return;
+      await assertClaim(connection, this.#mustHaveClaim());
+      await execute(connection, `ALTER TABLE ${quoteIdentifier(table.name)} ${clauses.join(", ")}`);
+    });
+  }
+
+  countRows(shape: TableShape, slice: Slice, limit: number): Promise<number> {
+    return this.#count(shape, sliceWhere(mysqlTable(shape), slice), limit);
+  }
+
+  countOutside(shape: TableShape, slice: Slice, limit: number): Promise<number> {
+    return this.#count(shape, `NOT ${sliceWhere(mysqlTable(shape), slice)}`, limit);
+  }
+
+  splitPoints(shape: TableShape, slice: Slice, count: number): Promise<KeyValue[]> {
+    return this.#pool.use((connection) => findSplitPoints(connection, mysqlTable(shape), slice, count));
+  }
+
+  autoIncrement(shape: TableShape): Promise<{ readonly next: bigint; readonly max: bigint } | undefined> {
+    return this.#pool.use((connection) => readAutoIncrement(connection, mysqlTable(shape)));
+  }
+
+  raiseAutoIncrement(shape: TableShape, value: bigint): Promise<void> {
+    return this.#pool.use(async (connection) => {
+      await assertClaim(connection, this.#mustHaveClaim());
+      await raiseAutoIncrement(connection, mysqlTable(shape), value);
+    });
+  }
+
+  compareKeys(shape: TableShape, a: KeyId, b: KeyId): number {
+    return compareKeyIds(mysqlTable(shape), a, b);
+  }
+
+  formatKey(shape: TableShape, key: KeyId): string {
+    return formatKey(mysqlTable(shape), key);
+  }
+
+  async #count(shape: TableShape, where: string, limit: number): Promise<number> {
+    invariant(Number.isSafeInteger(limit) && limit > 0, `a count up to ${limit}`);
+    const [row] = await this.#pool.use((connection) =>
+      query<{ n: string }>(
+        connection,
+        `SELECT COUNT(*) AS n FROM (SELECT 1 FROM ${quoteIdentifier(shape.name)} WHERE ${where} LIMIT ${limit}) AS part`,
+      ),
+    );
+    return Number(row?.n ?? 0);
+  }
+
+  /** The copy reads and writes columns by name and compares rows by text: both tables must agree on all of that. */
+  async #mustMatch(connection: MysqlConnection, shape: TableShape): Promise<void> {
+    const there = await this.#describe(connection, { name: shape.name, shardKey: shape.shardKey });
+    const differences =
+      typeof there === "string" ? [there] : structureDifferences(mysqlTable(shape), mysqlTable(there));
+    if (differences.length === 0) return;
+    throw new ShardliftError(
+      "E_PREFLIGHT",
+      `shard ${this.#connector.endpoint.shard}: table ${shape.name} does not look like its source: ${differences.join("; ")}`,
+    );
+  }
+
+  async #isStamped(connection: MysqlConnection, table: string): Promise<boolean> {
+    const rows = await query(
+      connection,
+      `SELECT tbl FROM ${ledgerDatabase}.created WHERE job = ? AND tbl = ?`,
+      [this.#mustHaveClaim().job, table],
+    );
+    return rows.length > 0;
+  }
+
+  async #stamp(connection: MysqlConnection, table: string, complete: boolean): Promise<void> {
+    const claim = this.#mustHaveClaim();
+    await inTransaction(connection, async () => {
+      await assertClaim(connection, claim);
+      await execute(
+        connection,
+        `INSERT INTO ${ledgerDatabase}.created (job, tbl, complete) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE complete = ?`,
+        [claim.job, table, complete, complete],
+      );
+    });
+  }
+
+  #mustHaveClaim(): Claim {
+    invariant(this.#claim !== undefined, "a session without a claim changes a table");
+    return this.#claim;
+  }
+
+  #notOurs(table: string): ShardliftError {
+    const { shard, database } = this.#connector.endpoint;
+    return new ShardliftError(
+      "E_PREFLIGHT",
+      `shard ${shard} already has a table ${database}.${table}, made by somebody else`,
+      {
+        next: "Look at the table; plan again, and the job will use it as it is if it has the same columns.",
+      },
+    );
+  }
+}

@@ -1,0 +1,48 @@
+import type { Config } from "../config/config.ts";
+import type { CutoverContext, CutoverLimits } from "../cutover/cutover-context.ts";
+import { publishCurrent } from "../publish/publish-current.ts";
+import type { JobContext } from "./job-context.ts";
+
+/** Wires the cutover to the control store, the routers and the publishers. */
+export function cutoverContext(context: JobContext): CutoverContext {
+  const { deps, plan, claim, moves, gates, signal, options } = context;
+  const proposals = plan.moves.map(({ slice, from, to }) => ({
+    keyspace: plan.keyspace,
+    slice,
+    fromShard: from,
+    toShard: to,
+  }));
+  return {
+    job: context.job,
+    plannedEpoch: plan.before.epoch,
+    sources: gates.sources,
+    targets: gates.targets,
+    moves,
+    limits: cutoverLimits(deps.config, options.cutoverDeadlineMs),
+    signal,
+    note: (text) => deps.reporter.event({ kind: "note", level: "info", text }),
+    ports: {
+      async announce(phase, deadlineMs) {
+        await deps.routing.announce(claim.claim, { phase, moves: proposals, forMs: deadlineMs });
+      },
+      withdraw: () => deps.routing.withdraw(claim.claim),
+      flip: (deadlineMs) =>
+        deps.routing.flip({ claim: claim.claim, expectEpoch: plan.before.epoch, next: plan.after, deadlineMs }),
+      publish: () => publishUnconfirmed(context),
+      journal: (step, at, data) => context.journal(step, at, data),
+    },
+  };
+}
+
+export function cutoverLimits({ cutover }: Config, deadlineMs: number): CutoverLimits {
+  const { maxPauseMs, maxLagMs, retries, flipDeadlineMs } = cutover;
+  return { maxPauseMs, maxLagMs, retries, flipDeadlineMs, deadlineMs };
+}
+
+/** Publishes the current map; returns a line for each reader that did not confirm it. The flip stands in any case. */
+export async function publishUnconfirmed({ deps, signal }: Pick<JobContext, "deps" | "signal">): Promise<string[]> {
+  const results = await publishCurrent(deps.store, deps.publishers, signal);
+  return results
+    .filter(({ state }) => state !== "applied")
+    .map(({ publisher, state, cause }) => `${publisher}: ${state}${cause instanceof Error ? ` (${cause.message})` : ""}`);
+}

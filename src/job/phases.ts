@@ -1,0 +1,87 @@
+import { Copier } from "../copy/copier.ts";
+import { Pace } from "../copy/pace.ts";
+import { cutOver, PastNoReturn } from "../cutover/cutover.ts";
+import type { CutoverResult } from "../cutover/cutover-context.ts";
+import { ShardliftError } from "../errors/error.ts";
+import { sleep } from "../lib/wait.ts";
+import { cutoverContext } from "./cutover-ports.ts";
+import type { JobContext } from "./job-context.ts";
+import { waitForRequest } from "./requests.ts";
+
+/**
+ * The table of contents of a job. Each phase is one function; what it does lies in the folder of its name. The tail
+ * and the verifier run beside all of them, from the start of the copy until the gate is committed closed.
+ */
+export type PhaseEnd = { readonly kind: "done" } | { readonly kind: "stop-here"; readonly why: string };
+
+/** Copies every chunk while the tail follows the log, then builds the indexes that were left out. */
+export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
+  const { deps, moves, meter, background, signal } = context;
+  const { threads, chunkTargetMs, bytesPerSecond } = deps.config.copy;
+  const pace = new Pace(Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined);
+  await context.setState("copying");
+  for (const { tail, verifier } of moves) {
+    tail.start();
+    background.run((stop) => verifier.run(stop));
+  }
+  for (const { work, tail, verifier } of moves) {
+    const copier = new Copier(work, tail, {
+      threads,
+      chunkTargetMs,
+      pace,
+      copied: (table, interval, rows, bytes) => {
+        meter.copied(rows, bytes);
+        verifier.add(table, interval);
+      },
+    });
+    await copier.run(signal);
+    for (const { shape } of work.tables) await work.target.catalog.buildDeferredIndexes(shape);
+  }
+  await context.journal("copy", "did");
+  return context.options.until === "copied" ? { kind: "stop-here", why: "copied" } : { kind: "done" };
+}
+
+/** Drains the log once and waits until every chunk was compared. */
+export async function verifyPhase(context: JobContext): Promise<PhaseEnd> {
+  const { moves, signal, options } = context;
+  await context.setState("catching-up");
+  for (const { tail } of moves) await tail.passed(await tail.raise(), signal);
+  await context.setState("verifying");
+  for (const { tail, verifier } of moves) {
+    while (!verifier.settled) {
+      tail.throwIfFailed();
+      await sleep(50, signal);
+    }
+    verifier.throwIfDifferent();
+  }
+  await context.journal("verify", "did");
+  return options.until === "verified" ? { kind: "stop-here", why: "verified" } : { kind: "done" };
+}
+
+export type CutoverEnd = PhaseEnd | { readonly kind: "switched"; readonly result: CutoverResult };
+
+/** Waits at `ready` for the operator's word, unless the cutover is automatic; then moves the ownership. */
+export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
+  const { options } = context;
+  await context.setState("ready");
+  if (options.until === "ready") return { kind: "stop-here", why: "ready" };
+  for (;;) {
+    if (options.cutover === "manual") await waitForRequest(context, "cutover");
+    await context.setState("cutting-over");
+    try {
+      const result = await cutOver(cutoverContext(context));
+      await context.switched(result);
+      return { kind: "switched", result };
+    } catch (error) {
+      if (error instanceof PastNoReturn) throw error;
+      await context.setState("ready", error instanceof Error ? error.message : String(error));
+      // The operator who asked is told, and may ask again; the source serves as before.
+      if (options.cutover === "auto" || !isNotDone(error)) throw error;
+      await context.remember(error);
+    }
+  }
+}
+
+function isNotDone(error: unknown): boolean {
+  return error instanceof ShardliftError && error.code === "E_CUTOVER_NOT_DONE";
+}

@@ -1,0 +1,365 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { eventually } from "../support/gate-lab.ts";
+import { type Lab, openLab } from "../support/router-lab.ts";
+import { startLoad } from "../support/router-load.ts";
+import { describeServers, useServer } from "../support/servers.ts";
+
+const insert = "INSERT INTO orders (id, user_id, v) VALUES (?, ?, 0)";
+const bump = "UPDATE orders SET v = v + 1 WHERE id = ?";
+
+describeServers("the router", (flavor) => {
+  const server = useServer(flavor, { databases: ["s0", "s1"] });
+  let lab: Lab;
+
+  beforeEach(async () => {
+    lab = await openLab(server());
+  });
+  afterEach(async () => lab[Symbol.asyncDispose]());
+
+  /** Gate, copy, flip, mirror: without a word to the routers. */
+  async function moveSliceSilently(): Promise<void> {
+    const held = await lab.hold();
+    await held.copy();
+    await held.commit();
+    await lab.flip();
+    await lab.openMirror();
+  }
+
+  async function acked(phase: "prepare" | "hold", boundMs = 5000): Promise<number> {
+    const intents = await lab.announce(phase, 5000);
+    const { acked, missing } = await lab.routing.waitForAcks(intents, {
+      boundMs,
+      signal: new AbortController().signal,
+    });
+    expect(missing).toEqual([]);
+    return acked.length;
+  }
+
+  test("runs a statement at the key's owner and gives exact values", async () => {
+    const router = await lab.router();
+    const written = await router.query("shop", 7, insert, [9007199254740993n, 7]);
+    expect(written).toMatchObject({ affectedRows: 1, shard: "s0", rows: [] });
+    const read = await router.read(
+      "shop",
+      "7",
+      "SELECT id, user_id, 9.153846153846153e0 AS d, CAST('2024-02-29' AS DATE) AS day FROM orders WHERE user_id = ?",
+      [7],
+    );
+    expect(read.rows).toEqual([{ id: "9007199254740993", user_id: "7", d: 9.153846153846153, day: "2024-02-29" }]);
+  });
+
+  describe("over a flip", () => {
+    test("with intents no write fails, none is lost and none is done twice", async () => {
+      await using router = await lab.router({ poolSize: 12 });
+      await using second = await lab.router({ poolSize: 12 });
+      await lab.arm();
+      const load = startLoad(router, { writers: 12, moves: true });
+      const other = second.query("shop", 4, insert, [-4, 4]);
+      await eventually("the writers are busy", async () => load.acknowledged > 300);
+      expect(await acked("prepare")).toBe(2);
+      expect(await acked("hold")).toBe(2);
+      const held = await lab.hold();
+      await held.copy();
+      await held.commit();
+      await lab.flip();
+      await lab.openMirror();
+      await lab.withdraw();
+      const atFlip = load.acknowledged;
+      await eventually("the writers go on", async () => load.acknowledged > atFlip + 300);
+      await load.stop();
+      await other;
+      await lab.root.query("DELETE FROM s0.orders WHERE id = -4");
+      expect(load.errors).toEqual([]);
+      expect(router.map().epoch).toBe(2);
+      expect(await load.differences(lab)).toEqual([]);
+    });
+
+    test("without any intent the gate refuses, and the router does it again at the new shard", async () => {
+      await using router = await lab.router({ poolSize: 12 });
+      await lab.arm();
+      const load = startLoad(router, { writers: 8, moves: true });
+      await eventually("the writers are busy", async () => load.acknowledged > 200);
+      await moveSliceSilently();
+      const atFlip = load.acknowledged;
+      await eventually("the writers go on", async () => load.acknowledged > atFlip + 200);
+      await load.stop();
+      expect(load.errors).toEqual([]);
+      expect(await load.differences(lab)).toEqual([]);
+    });
+
+    test("a closed gate that is opened again without a flip costs a wait, not an error", async () => {
+      const router = await lab.router();
+      await lab.arm();
+      await router.query("shop", 6000, insert, [1, 6000]);
+      await (await lab.hold()).commit();
+      const write = router.query("shop", 6000, bump, [1]);
+      await delay(100);
+      await lab.openGate();
+      await expect(write).resolves.toMatchObject({ shard: "s0", affectedRows: 1 });
+    });
+
+    test("a refusal that lasts ends with the time limit and names the job", async () => {
+      const router = await lab.router({ holdTimeoutMs: 400 });
+      await lab.arm();
+      await (await lab.hold()).commit();
+      await expect(router.query("shop", 6000, insert, [1, 6000])).rejects.toMatchObject({
+        code: "E_HOLD_TIMEOUT",
+        message: expect.stringContaining("split-1"),
+        retryable: true,
+      });
+      // Other slices never notice.
+      await expect(router.query("shop", 60, insert, [2, 60])).resolves.toMatchObject({ affectedRows: 1 });
+    });
+
+    test("a refused transaction runs again from its start, at the new shard, with what is there", async () => {
+      const router = await lab.router();
+      await router.query("shop", 6000, insert, [1, 6000]);
+      await lab.arm();
+      const runs: string[] = [];
+      const result = await router.transaction("shop", 6000, async (tx) => {
+        const { rows } = await tx.query("SELECT v FROM orders WHERE id = 1");
+        runs.push(`${tx.shard} at ${tx.epoch} read ${String(rows[0]?.["v"])}`);
+        if (runs.length === 1) {
+          // A read takes no lock at the gate, so the slice moves under the transaction; then it changes once more.
+          await moveSliceSilently();
+          await lab.root.query("UPDATE s1.orders SET v = 41 WHERE id = 1");
+        }
+        await tx.query("UPDATE orders SET v = ? WHERE id = 1", [BigInt(String(rows[0]?.["v"])) + 1n]);
+        return tx.shard;
+      });
+      expect(result).toBe("s1");
+      expect(runs).toEqual(["s0 at 1 read 0", "s1 at 2 read 41"]);
+      expect(await lab.rows("s1", "SELECT v FROM orders")).toEqual([{ v: 42 }]);
+    });
+
+    test("a callback that swallows the refusal can not commit the half of it", async () => {
+      const router = await lab.router();
+      await router.query("shop", 6000, insert, [1, 6000]);
+      await lab.arm();
+      let runs = 0;
+      await router.transaction("shop", [6000, 60], async (tx) => {
+        runs += 1;
+        await tx.query(insert, [100 + runs, 60]);
+        if (runs === 1) {
+          await (await lab.hold()).commit();
+          await tx.query(bump, [1]).catch(() => undefined);
+          await expect(tx.query(bump, [1])).rejects.toThrow("slice moved");
+          setTimeout(() => void lab.openGate(), 50);
+        }
+      });
+      expect(runs).toBe(2);
+      expect(await lab.rows("s0", "SELECT id FROM orders WHERE user_id = 60")).toEqual([{ id: 102 }]);
+    });
+
+    test("a write of a row whose key was not declared is refused by the new shard and not tried for ever", async () => {
+      const router = await lab.router();
+      await lab.arm();
+      await moveSliceSilently();
+      await expect(router.query("shop", 6000, insert, [1, 60])).rejects.toMatchObject({ code: "E_USAGE" });
+    });
+  });
+
+  describe("while an intent stands", () => {
+    test("new writes to the slice wait, what has begun ends first, all else goes on", async () => {
+      const router = await lab.router();
+      await router.query("shop", 6000, insert, [1, 6000]);
+      const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+      const begun = Promise.withResolvers<void>();
+      const first = router.transaction("shop", 6000, async (tx) => {
+        await tx.query(bump, [1]);
+        begun.resolve();
+        await mayEnd;
+        await tx.query(bump, [1]);
+      });
+      await begun.promise;
+      const intents = await lab.announce("hold", 10_000);
+      await eventually("the intent is known", async () => router.status().intents.length === 1);
+
+      let done = false;
+      const second = router.query("shop", 6000, bump, [1]).then((result) => {
+        done = true;
+        return result;
+      });
+      await router.query("shop", 60, insert, [2, 60]);
+      await router.read("shop", 6000, "SELECT v FROM orders WHERE id = 1");
+      const early = await lab.routing.waitForAcks(intents, { boundMs: 100, signal: new AbortController().signal });
+      expect(early.acked).toEqual([]);
+      expect(router.status()).toMatchObject({ running: 1, waiting: 1 });
+
+      end();
+      await first;
+      const late = await lab.routing.waitForAcks(intents, { boundMs: 5000, signal: new AbortController().signal });
+      expect(late.acked).toEqual([router.status().id]);
+      expect(done).toBe(false);
+      await lab.withdraw();
+      await expect(second).resolves.toMatchObject({ shard: "s0" });
+      expect(await lab.rows("s0", "SELECT v FROM orders WHERE id = 1")).toEqual([{ v: 3 }]);
+    });
+
+    test("the router lets go at the deadline by itself when the tool is dead", async () => {
+      const router = await lab.router();
+      await router.query("shop", 6000, insert, [1, 6000]);
+      const before = performance.now();
+      await lab.announce("hold", 600);
+      await eventually("the intent is known", async () => router.status().intents.length === 1);
+      await expect(router.query("shop", 6000, bump, [1])).resolves.toMatchObject({ shard: "s0" });
+      const waitedMs = performance.now() - before;
+      expect(waitedMs).toBeGreaterThan(500);
+      expect(waitedMs).toBeLessThan(5000);
+    });
+
+    test("waiting is bounded by time and by number", async () => {
+      const router = await lab.router({ holdTimeoutMs: 500, maxWaiting: 2 });
+      await lab.announce("hold", 20_000);
+      await eventually("the intent is known", async () => router.status().intents.length === 1);
+      const writes = Array.from({ length: 3 }, async (_, n) => router.query("shop", 6000, insert, [n, 6000]));
+      const results = await Promise.allSettled(writes);
+      const codes = results.map((result) => (result.status === "rejected" ? (result.reason as { code: string }).code : "ok"));
+      expect(codes.toSorted()).toEqual(["E_HOLD_FULL", "E_HOLD_TIMEOUT", "E_HOLD_TIMEOUT"]);
+    });
+
+    test("a router that does not know the new shard does not acknowledge", async () => {
+      const all = await lab.router();
+      const half = await lab.routerOn(lab.store, {
+        shards: { s0: { host: "127.0.0.1", port: server().port, user: "app", password: "app-secret", database: "s0" } },
+      });
+      const intents = await lab.announce("prepare", 5000);
+      const { acked, missing } = await lab.routing.waitForAcks(intents, {
+        boundMs: 1000,
+        signal: new AbortController().signal,
+      });
+      expect(acked).toEqual([all.status().id]);
+      expect(missing.map(({ id }) => id)).toEqual([half.status().id]);
+    });
+  });
+
+  describe("transactions", () => {
+    test("over two shards are refused before anything is sent, and so are keys that were not declared", async () => {
+      await using split = await openLabSplit();
+      const router = await split.router();
+      let ran = false;
+      const two = router.transaction("shop", [60, 6000], async () => {
+        ran = true;
+      });
+      await expect(two).rejects.toMatchObject({ code: "E_TWO_SHARDS", message: expect.stringContaining("s0 and s1") });
+      expect(ran).toBe(false);
+      await expect(
+        router.transaction("shop", 60, async (tx) => tx.queryAt(6000, insert, [1, 6000])),
+      ).rejects.toMatchObject({ code: "E_TWO_SHARDS" });
+      expect(await split.rows("s0", "SELECT id FROM orders")).toEqual([]);
+    });
+
+    async function openLabSplit(): Promise<Lab> {
+      const { mapOf } = await import("../support/router-lab.ts");
+      return openLab(server(), mapOf(1, "s1"));
+    }
+
+    test("a deadlock is followed by another run", async () => {
+      const router = await lab.router();
+      await router.query("shop", 1, insert, [1, 1]);
+      await router.query("shop", 2, insert, [2, 2]);
+      let runs = 0;
+      let locked = 0;
+      const both = Promise.withResolvers<void>();
+      const cross = async (first: number, then: number): Promise<void> =>
+        router.transaction("shop", [1, 2], async (tx) => {
+          runs += 1;
+          await tx.query(bump, [first]);
+          locked += 1;
+          if (locked === 2) both.resolve();
+          await both.promise;
+          await tx.query(bump, [then]);
+        });
+      await Promise.all([cross(1, 2), cross(2, 1)]);
+      expect(runs).toBeGreaterThanOrEqual(3);
+      expect(await lab.rows("s0", "SELECT v FROM orders ORDER BY id")).toEqual([{ v: 2 }, { v: 2 }]);
+    });
+
+    test("an error of the application rolls back and comes through as it is", async () => {
+      const router = await lab.router();
+      const mine = new Error("no stock");
+      const attempt = router.transaction("shop", 1, async (tx) => {
+        await tx.query(insert, [1, 1]);
+        throw mine;
+      });
+      await expect(attempt).rejects.toBe(mine);
+      expect(await lab.rows("s0", "SELECT id FROM orders")).toEqual([]);
+    });
+
+    test("an error of a statement may be handled by the callback, which then goes on", async () => {
+      const router = await lab.router();
+      await router.query("shop", 1, insert, [1, 1]);
+      await router.transaction("shop", 1, async (tx) => {
+        await expect(tx.query(insert, [1, 1])).rejects.toMatchObject({ errno: 1062 });
+        await tx.query(bump, [1]);
+      });
+      expect(await lab.rows("s0", "SELECT v FROM orders")).toEqual([{ v: 1 }]);
+    });
+
+    test("an application's own SIGNAL 45000 is not taken for a gate", async () => {
+      await lab.root.query(
+        "CREATE TRIGGER s0.mine BEFORE INSERT ON s0.orders FOR EACH ROW BEGIN IF NEW.id < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no negative ids'; END IF; END",
+      );
+      const router = await lab.router();
+      let runs = 0;
+      const attempt = router.transaction("shop", 1, async (tx) => {
+        runs += 1;
+        await tx.query(insert, [-1, 1]);
+      });
+      await expect(attempt).rejects.toMatchObject({ errno: 1644, message: "no negative ids" });
+      expect(runs).toBe(1);
+    });
+
+    test("statements that end a transaction or change the session are refused", async () => {
+      const router = await lab.router();
+      for (const sql of ["BEGIN", "/* x */ commit", "SET autocommit = 0", "-- y\nTRUNCATE orders", "CALL p()"]) {
+        await expect(router.query("shop", 1, sql), sql).rejects.toMatchObject({ code: "E_USAGE" });
+      }
+      const hidden = router.transaction("shop", 1, async (tx) => {
+        await tx.query(insert, [1, 1]);
+        await tx.query("/*!50000 COMMIT */");
+      });
+      await expect(hidden).rejects.toMatchObject({ code: "E_USAGE" });
+      // The pool lends no connection that was left in a state of its own.
+      await expect(router.query("shop", 1, "/*!50000 SET autocommit = 0 */")).rejects.toMatchObject({ code: "E_USAGE" });
+      await Promise.all(Array.from({ length: 20 }, async (_, n) => router.query("shop", 1, insert, [100 + n, 1])));
+      expect(await lab.rows("s0", "SELECT COUNT(*) AS n FROM orders WHERE id >= 100")).toEqual([{ n: 20 }]);
+    });
+  });
+
+  test("a scatter counts each row once while it is on two shards, before the flip and after it", async () => {
+    const router = await lab.router();
+    for (const [id, key] of [[1, 60], [2, 6000], [3, 7000]] as const) await router.query("shop", key, insert, [id, key]);
+    await lab.arm();
+    const count = async (): Promise<number> => {
+      const { rows } = await router.scatter("shop", (owned) => `SELECT COUNT(*) AS n FROM orders o WHERE ${owned("orders", "o")} AND v = ?`, [0]);
+      return rows.reduce((sum, row) => sum + Number(row["n"]), 0);
+    };
+    const held = await lab.hold();
+    await held.copy();
+    expect(await count()).toBe(3);
+    await held.commit();
+    await lab.flip();
+    await eventually("the flip is known", async () => router.map().epoch === 2);
+    expect(await count()).toBe(3);
+    await expect(router.scatter("shop", () => "SELECT COUNT(*) FROM orders")).rejects.toMatchObject({ code: "E_USAGE" });
+  });
+
+  test("closing waits for what has begun and then refuses everything", async () => {
+    const router = await lab.router();
+    const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+    const work = router.transaction("shop", 1, async (tx) => {
+      await tx.query(insert, [1, 1]);
+      await mayEnd;
+      await tx.query(bump, [1]);
+    });
+    const closing = router.close();
+    await expect(router.query("shop", 1, bump, [1])).rejects.toMatchObject({ code: "E_USAGE" });
+    end();
+    await work;
+    await closing;
+    expect(await lab.rows("s0", "SELECT v FROM orders")).toEqual([{ v: 1 }]);
+    expect(await lab.routing.routers()).toEqual([]);
+  });
+});
