@@ -19,11 +19,17 @@ export async function putBlob(store: ControlStore, bytes: Uint8Array): Promise<s
   for (let index = 0; index < count; index++) {
     const key = blobKey(hash, index);
     const part = bytes.subarray(index * partBytes, (index + 1) * partBytes);
-    const same = (value: Uint8Array | undefined): boolean => value !== undefined && Buffer.compare(value, part) === 0;
+    const same = (value: Uint8Array | undefined): boolean =>
+      value !== undefined && Buffer.compare(value, part) === 0;
     const settled = await settle(
       store,
       // The value is its own stamp: who wrote it does not matter.
-      { guards: [{ key, rev: 0 }], ops: [{ put: key, value: part }], witness: key, isMine: (entry) => same(entry?.value) },
+      {
+        guards: [{ key, rev: 0 }],
+        ops: [{ put: key, value: part }],
+        witness: key,
+        isMine: (entry) => same(entry?.value),
+      },
       writeMs,
     );
     if (settled.kind === "unknown") throw settled.cause;

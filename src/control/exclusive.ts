@@ -32,7 +32,12 @@ export async function exclusively<T>(
   return await work();
 }
 
-async function enter(store: ControlStore, key: string, lease: KeptLease, options: ExclusiveOptions): Promise<void> {
+async function enter(
+  store: ControlStore,
+  key: string,
+  lease: KeptLease,
+  options: ExclusiveOptions,
+): Promise<void> {
   const end = performance.now() + options.waitMs;
   const stamp = randomUUID();
   for (;;) {
@@ -50,7 +55,9 @@ async function enter(store: ControlStore, key: string, lease: KeptLease, options
     if (settled.kind === "applied") return;
     if (settled.kind === "unknown") throw settled.cause;
     if (performance.now() >= end) {
-      throw new ShardliftError("E_TIMEOUT", `${key} was held by another process for ${options.waitMs} ms`, { retryable: true });
+      throw new ShardliftError("E_TIMEOUT", `${key} was held by another process for ${options.waitMs} ms`, {
+        retryable: true,
+      });
     }
     await changed(store, key, options.signal);
   }

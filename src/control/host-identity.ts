@@ -19,7 +19,10 @@ export interface HostIdentity {
 export function hostIdentity(): HostIdentity {
   const bootId = readLine("/proc/sys/kernel/random/boot_id");
   if (bootId === undefined) {
-    throw new ShardliftError("E_CONTROL_STORE", `an SQLite control store needs Linux (boot id); this is ${process.platform}`);
+    throw new ShardliftError(
+      "E_CONTROL_STORE",
+      `an SQLite control store needs Linux (boot id); this is ${process.platform}`,
+    );
   }
   return {
     hostName: hostname(),
@@ -39,7 +42,12 @@ export interface ProcessIdentity {
 }
 
 export function thisProcess(host: HostIdentity): ProcessIdentity {
-  return { bootId: host.bootId, pidNamespace: host.pidNamespace, pid: process.pid, startTicks: startTicks(process.pid) ?? "" };
+  return {
+    bootId: host.bootId,
+    pidNamespace: host.pidNamespace,
+    pid: process.pid,
+    startTicks: startTicks(process.pid) ?? "",
+  };
 }
 
 /** True only when it is certain; a process of another namespace or host may always be alive. */

@@ -2,7 +2,14 @@ import { randomUUID } from "node:crypto";
 import type { Claim } from "../engines/engine.ts";
 import { invariant, ShardliftError } from "../errors/error.ts";
 import { hostIdentity } from "./host-identity.ts";
-import { decodeJob, jobRecordSchema, presenceSchema, requireJob, type ClaimRecord, type JobRecord } from "./job-records.ts";
+import {
+  decodeJob,
+  jobRecordSchema,
+  presenceSchema,
+  requireJob,
+  type ClaimRecord,
+  type JobRecord,
+} from "./job-records.ts";
 import { appendJournal, readJournal, type JournalEntry } from "./journal.ts";
 import { decodeJson, encodeJson } from "./json.ts";
 import { claimKey, jobKey, runnerKey } from "./keys.ts";
@@ -50,7 +57,14 @@ export class JobClaim implements AsyncDisposable {
     try {
       const token = await take(store, job, options.runner, lease);
       const last = (await readJournal(store, job)).at(-1);
-      return new JobClaim(store, { job, runner: options.runner, ttlMs, token, lease, nextSeq: (last?.seq ?? 0) + 1 });
+      return new JobClaim(store, {
+        job,
+        runner: options.runner,
+        ttlMs,
+        token,
+        lease,
+        nextSeq: (last?.seq ?? 0) + 1,
+      });
     } catch (error) {
       await lease.close();
       throw error;
@@ -110,7 +124,12 @@ export class JobClaim implements AsyncDisposable {
 
   /** One entry of the journal; it is there when this returns. */
   async append(kind: string, data: unknown = null): Promise<JournalEntry> {
-    const entry = await appendJournal(this.#store, this.guard, { job: this.job, seq: this.#nextSeq, kind, data });
+    const entry = await appendJournal(this.#store, this.guard, {
+      job: this.job,
+      seq: this.#nextSeq,
+      kind,
+      data,
+    });
     this.#nextSeq++;
     return entry;
   }
@@ -189,7 +208,9 @@ export class JobClaim implements AsyncDisposable {
       this.#comeBackWhenLost();
     } catch (cause) {
       // Without the store no other runner can be ruled out, so this one must not go on trying.
-      this.#lost.abort(new ShardliftError("E_JOB_HELD", `job ${this.job}: the claim could not be kept`, { cause }));
+      this.#lost.abort(
+        new ShardliftError("E_JOB_HELD", `job ${this.job}: the claim could not be kept`, { cause }),
+      );
     }
   }
 }
@@ -221,7 +242,9 @@ async function take(store: ControlStore, job: string, runner: Runner, lease: Kep
     if (attempt === races) {
       const [, other] = settled.current;
       if (other !== undefined) refuseIfAlive(job, other);
-      throw new ShardliftError("E_JOB_HELD", `job ${job} is being taken by other runners`, { retryable: true });
+      throw new ShardliftError("E_JOB_HELD", `job ${job} is being taken by other runners`, {
+        retryable: true,
+      });
     }
   }
 }

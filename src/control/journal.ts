@@ -29,14 +29,24 @@ const writeMs = 5000;
 export async function appendJournal(
   store: ControlStore,
   claim: Guard,
-  { job, seq, kind, data }: { readonly job: string; readonly seq: number; readonly kind: string; readonly data: unknown },
+  {
+    job,
+    seq,
+    kind,
+    data,
+  }: { readonly job: string; readonly seq: number; readonly kind: string; readonly data: unknown },
 ): Promise<JournalEntry> {
   const stamp = randomUUID();
   const entry = entrySchema.parse({ seq, at: new Date().toISOString(), kind, token: claim.rev, data, stamp });
   const key = journalKey(job, seq);
   const settled = await settle(
     store,
-    { guards: [claim, { key, rev: 0 }], ops: [{ put: key, value: encodeJson(entry) }], witness: key, isMine: hasStamp(stamp) },
+    {
+      guards: [claim, { key, rev: 0 }],
+      ops: [{ put: key, value: encodeJson(entry) }],
+      witness: key,
+      isMine: hasStamp(stamp),
+    },
     writeMs,
   );
   if (settled.kind === "applied") return entry;
@@ -50,7 +60,10 @@ export async function readJournal(store: ControlStore, job: string): Promise<rea
   const { entries } = await store.list(journalPrefix(job));
   const journal = entries.map((entry) => decodeJson(entry.value, entrySchema, entry.key));
   for (const [index, entry] of journal.entries()) {
-    invariant(entry.seq === index + 1, `the journal of job ${job} has entry ${entry.seq} in place ${index + 1}`);
+    invariant(
+      entry.seq === index + 1,
+      `the journal of job ${job} has entry ${entry.seq} in place ${index + 1}`,
+    );
   }
   return journal;
 }

@@ -18,9 +18,13 @@ export function decodeJson<T>(bytes: Uint8Array, schema: z.ZodType<T>, where: st
   const result = schema.safeParse(parse(bytes, where));
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "(top)"}: ${issue.message}`);
-  throw new ShardliftError("E_CONTROL_STORE", `${where} in the control store is not understood: ${problems.join("; ")}`, {
-    next: "use the version of shardlift that wrote it",
-  });
+  throw new ShardliftError(
+    "E_CONTROL_STORE",
+    `${where} in the control store is not understood: ${problems.join("; ")}`,
+    {
+      next: "use the version of shardlift that wrote it",
+    },
+  );
 }
 
 function parse(bytes: Uint8Array, where: string): unknown {

@@ -80,6 +80,8 @@ export class KeptLease implements AsyncDisposable {
   }
 
   #lose(cause: unknown): void {
-    this.#lost.abort(new ShardliftError("E_LEASE_LOST", `lease ${this.id} could not be kept alive`, { cause }));
+    this.#lost.abort(
+      new ShardliftError("E_LEASE_LOST", `lease ${this.id} could not be kept alive`, { cause }),
+    );
   }
 }

@@ -19,7 +19,13 @@ import {
  * What every backend can carry, enforced for all, so that what works with one works with each of them. etcd is the
  * narrowest: 1.5 MB a request, 128 operations, no key twice in a transaction (facts: control.md 1.4).
  */
-export const limits = { keyBytes: 512, valueBytes: 256 * 1024, ops: 64, guards: 64, leaseMs: { min: 500, max: 3_600_000 } };
+export const limits = {
+  keyBytes: 512,
+  valueBytes: 256 * 1024,
+  ops: 64,
+  guards: 64,
+  leaseMs: { min: 500, max: 3_600_000 },
+};
 
 /** What a client remembers of a store, so that a restored backup or a replaced file is noticed (facts: control.md 3). */
 export interface Seen {
@@ -37,7 +43,9 @@ export class CheckedStore implements ControlStore {
 
   constructor(backend: ControlStore, seen?: Seen) {
     if (seen !== undefined && seen.storeId !== backend.storeId) {
-      throw new StoreWentBack(`this is control store ${backend.storeId}, but ${seen.storeId} was in use before`);
+      throw new StoreWentBack(
+        `this is control store ${backend.storeId}, but ${seen.storeId} was in use before`,
+      );
     }
     this.#backend = backend;
     this.#seenRev = seen?.rev ?? 0;
@@ -76,7 +84,9 @@ export class CheckedStore implements ControlStore {
       this.#saw(result.rev);
     } catch (cause) {
       // It *was* applied, in a store that is not to be trusted: nobody may conclude that it was not.
-      throw result.ok ? new OutcomeUnknown("a write was applied to a control store that went back", cause) : cause;
+      throw result.ok
+        ? new OutcomeUnknown("a write was applied to a control store that went back", cause)
+        : cause;
     }
     return result;
   }
@@ -126,7 +136,9 @@ export class CheckedStore implements ControlStore {
   /** A watch may still be delivering what is older than the newest answer (`part`); an answer may not. */
   #saw(rev: Rev, kind: "answer" | "part" = "answer"): Rev {
     if (kind === "answer" && rev < this.#seenRev) {
-      throw new StoreWentBack(`control store ${this.storeId} is at revision ${rev}, but ${this.#seenRev} was seen before`);
+      throw new StoreWentBack(
+        `control store ${this.storeId} is at revision ${rev}, but ${this.#seenRev} was seen before`,
+      );
     }
     this.#seenRev = Math.max(this.#seenRev, rev);
     return rev;
@@ -154,5 +166,8 @@ function checkTxn(guards: readonly Guard[], ops: readonly Op[]): void {
 
 /** Printable ASCII: the same bytes, order and prefixes in every backend. */
 function checkKey(key: string): void {
-  invariant(/^[\x21-\x7e]+$/.test(key) && key.length <= limits.keyBytes, `not a key of a control store: ${key}`);
+  invariant(
+    /^[\x21-\x7e]+$/.test(key) && key.length <= limits.keyBytes,
+    `not a key of a control store: ${key}`,
+  );
 }

@@ -6,7 +6,12 @@ import { hostIdentity, isSurelyDead, thisProcess, type HostIdentity } from "./ho
 export const runnerSchema = z.strictObject({
   id: z.string().min(1),
   host: z.string(),
-  process: z.strictObject({ bootId: z.string(), pidNamespace: z.string(), pid: z.int(), startTicks: z.string() }),
+  process: z.strictObject({
+    bootId: z.string(),
+    pidNamespace: z.string(),
+    pid: z.int(),
+    startTicks: z.string(),
+  }),
 });
 
 export type Runner = z.infer<typeof runnerSchema>;

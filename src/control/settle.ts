@@ -1,7 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { ShardliftError } from "../errors/error.ts";
-import { OutcomeUnknown, StoreWentBack, type ControlStore, type Entry, type Guard, type Op, type Rev } from "./store.ts";
+import {
+  OutcomeUnknown,
+  StoreWentBack,
+  type ControlStore,
+  type Entry,
+  type Guard,
+  type Op,
+  type Rev,
+} from "./store.ts";
 
 /**
  * A guarded write whose value carries a stamp of its own. The stamp is what tells "my lost write was applied" from
@@ -36,11 +44,14 @@ export async function settle(store: ControlStore, write: StampedWrite, deadlineM
   let unknown: ShardliftError | undefined;
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
     try {
-      const result = await store.txn(write.guards, write.ops, { deadlineMs: Math.max(1, end - performance.now()) });
+      const result = await store.txn(write.guards, write.ops, {
+        deadlineMs: Math.max(1, end - performance.now()),
+      });
       if (result.ok) return { kind: "applied", rev: result.rev };
       const witness = result.current[write.guards.findIndex((guard) => guard.key === write.witness)];
       // Only a write without an answer can have been applied before; else a stamp can not be there yet.
-      if (unknown !== undefined && write.isMine(witness)) return { kind: "applied", rev: witness?.rev ?? result.rev };
+      if (unknown !== undefined && write.isMine(witness))
+        return { kind: "applied", rev: witness?.rev ?? result.rev };
       return { kind: "lost", current: result.current };
     } catch (error) {
       if (error instanceof OutcomeUnknown) unknown ??= error;

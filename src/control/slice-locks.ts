@@ -45,9 +45,13 @@ export async function lockSlice(
     const others = locks.filter((lock) => lock.job !== claim.job);
     const other = others.find((lock) => slicesOverlap(keyType, lock.slice, slice));
     if (other !== undefined) {
-      throw new ShardliftError("E_SLICE_HELD", `job ${other.job} moves ${formatSlice(other.slice)} of ${keyspace}`, {
-        next: `finish or abort job ${other.job} first: \`shardlift status ${other.job}\``,
-      });
+      throw new ShardliftError(
+        "E_SLICE_HELD",
+        `job ${other.job} moves ${formatSlice(other.slice)} of ${keyspace}`,
+        {
+          next: `finish or abort job ${other.job} first: \`shardlift status ${other.job}\``,
+        },
+      );
     }
     return [...others, { job: claim.job, slice, stamp }];
   });
@@ -55,7 +59,9 @@ export async function lockSlice(
 
 /** Idempotent. */
 export async function unlockSlices(store: ControlStore, claim: Claim, keyspace: string): Promise<void> {
-  await change(store, claim, keyspace, randomUUID(), (locks) => locks.filter((lock) => lock.job !== claim.job));
+  await change(store, claim, keyspace, randomUUID(), (locks) =>
+    locks.filter((lock) => lock.job !== claim.job),
+  );
 }
 
 export async function readSliceLocks(store: ControlStore, keyspace: string): Promise<readonly SliceLock[]> {
@@ -93,15 +99,24 @@ async function change(
     if (settled.kind === "applied") return;
     if (settled.kind === "unknown") throw settled.cause;
     if (settled.current[0]?.rev !== claim.token) {
-      throw new ShardliftError("E_JOB_HELD", `job ${claim.job}: token ${claim.token} is no longer the newest one`);
+      throw new ShardliftError(
+        "E_JOB_HELD",
+        `job ${claim.job}: token ${claim.token} is no longer the newest one`,
+      );
     }
   }
-  throw new ShardliftError("E_TIMEOUT", `the slice locks of ${keyspace} were changed by others all the time`, { retryable: true });
+  throw new ShardliftError(
+    "E_TIMEOUT",
+    `the slice locks of ${keyspace} were changed by others all the time`,
+    { retryable: true },
+  );
 }
 
 function isDone(now: readonly SliceLock[], job: string, stamp: string, after: readonly SliceLock[]): boolean {
   const mine = now.filter((lock) => lock.job === job);
-  return after.some((lock) => lock.stamp === stamp) ? mine.some((lock) => lock.stamp === stamp) : mine.length === 0;
+  return after.some((lock) => lock.stamp === stamp)
+    ? mine.some((lock) => lock.stamp === stamp)
+    : mine.length === 0;
 }
 
 function locksIn(entry: Entry | undefined): readonly SliceLock[] {

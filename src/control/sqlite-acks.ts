@@ -1,5 +1,12 @@
 import { Notifier } from "../lib/wait.ts";
-import { defaultDeadlineMs, immediately, openDatabase, patiently, type Database, type Statement } from "./sqlite-database.ts";
+import {
+  defaultDeadlineMs,
+  immediately,
+  openDatabase,
+  patiently,
+  type Database,
+  type Statement,
+} from "./sqlite-database.ts";
 import { prepareFile } from "./sqlite-file.ts";
 import { initialiseAcks } from "./sqlite-schema.ts";
 import type { LeaseId } from "./store.ts";
@@ -84,7 +91,9 @@ export class SqliteAcks {
   }
 
   async #alive(intentId: string, aliveLeases: () => Promise<ReadonlySet<LeaseId>>): Promise<string[]> {
-    const rows = await patiently(this.#path, performance.now() + defaultDeadlineMs, () => this.#of.all(intentId));
+    const rows = await patiently(this.#path, performance.now() + defaultDeadlineMs, () =>
+      this.#of.all(intentId),
+    );
     const alive = await aliveLeases();
     return rows.filter((row) => alive.has(Number(row["lease"]))).map((row) => String(row["router"]));
   }

@@ -24,7 +24,10 @@ export interface OpenOptions {
 
 export async function openDatabase(path: string, options: OpenOptions): Promise<Database> {
   const renamed = (sqlite as { Database?: typeof sqlite.DatabaseSync }).Database;
-  const database = new (renamed ?? sqlite.DatabaseSync)(path, { readOnly: options.readOnly, timeout: lockWaitMs });
+  const database = new (renamed ?? sqlite.DatabaseSync)(path, {
+    readOnly: options.readOnly,
+    timeout: lockWaitMs,
+  });
   try {
     await patiently(path, performance.now() + defaultDeadlineMs, () => {
       // Changing the journal mode of a new file needs it alone for a moment; a later opener finds WAL and changes nothing.
@@ -46,10 +49,14 @@ export async function patiently<T>(path: string, end: number, work: () => T): Pr
     } catch (error) {
       if (!isBusy(error)) throw asStoreError(path, error);
       if (performance.now() + pauseMs >= end) {
-        throw new ShardliftError("E_CONTROL_STORE", `control store ${path} stayed locked by another process`, {
-          cause: error,
-          retryable: true,
-        });
+        throw new ShardliftError(
+          "E_CONTROL_STORE",
+          `control store ${path} stayed locked by another process`,
+          {
+            cause: error,
+            retryable: true,
+          },
+        );
       }
     }
     // Jitter: waiters that were refused together shall not come back together.
@@ -61,7 +68,12 @@ export async function patiently<T>(path: string, end: number, work: () => T): Pr
  * One write transaction. BEGIN IMMEDIATE takes the write lock at once, so neither the work nor the COMMIT can meet a
  * lock; a COMMIT that fails (disk full, I/O) may still have reached the log and is therefore of unknown outcome.
  */
-export async function immediately<T>(path: string, database: Database, end: number, work: () => T): Promise<T> {
+export async function immediately<T>(
+  path: string,
+  database: Database,
+  end: number,
+  work: () => T,
+): Promise<T> {
   return patiently(path, end, () => {
     database.exec("BEGIN IMMEDIATE");
     let result: T;

@@ -1,4 +1,13 @@
-import { constants, closeSync, lstatSync, mkdirSync, openSync, statSync, statfsSync, type Stats } from "node:fs";
+import {
+  constants,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  statfsSync,
+  type Stats,
+} from "node:fs";
 import { dirname } from "node:path";
 import { ShardliftError } from "../errors/error.ts";
 
@@ -21,7 +30,10 @@ export function prepareFile(path: string): { readonly warnings: readonly string[
 }
 
 /** The same for a store that is only read; false when there is none. */
-export function checkExisting(path: string): { readonly exists: boolean; readonly warnings: readonly string[] } {
+export function checkExisting(path: string): {
+  readonly exists: boolean;
+  readonly warnings: readonly string[];
+} {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return { exists: false, warnings: [] };
   const warnings = checkFolder(dirname(path));
   checkFiles(path);
@@ -37,7 +49,9 @@ export function fileIdentity(path: string): string | undefined {
 /** SQLite gives -wal and -shm the mode of the main file, so the main file is made first and private. */
 function createPrivately(path: string): void {
   try {
-    closeSync(openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600));
+    closeSync(
+      openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600),
+    );
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "EEXIST") return;
     throw refused(path, "could not be created", cause);
@@ -49,7 +63,10 @@ function checkFolder(folder: string): string[] {
   const { mode } = statSync(folder);
   const sticky = (mode & 0o1000) !== 0;
   if ((mode & 0o022) !== 0 && !sticky) {
-    throw refused(folder, "can be written by other users, who could replace the control store; chmod 0700 it");
+    throw refused(
+      folder,
+      "can be written by other users, who could replace the control store; chmod 0700 it",
+    );
   }
   return checkFileSystem(folder);
 }
@@ -65,7 +82,8 @@ function checkFile(file: string, stat: Stats): void {
   if (stat.isSymbolicLink()) throw refused(file, "is a symbolic link");
   if (!stat.isFile()) throw refused(file, "is not a regular file");
   const uid = process.getuid?.();
-  if (uid !== undefined && uid !== 0 && stat.uid !== uid) throw refused(file, `belongs to another user (uid ${stat.uid})`);
+  if (uid !== undefined && uid !== 0 && stat.uid !== uid)
+    throw refused(file, `belongs to another user (uid ${stat.uid})`);
   if ((stat.mode & 0o022) !== 0) throw refused(file, "can be written by other users; chmod 0600 it");
 }
 
@@ -90,18 +108,21 @@ const doubtful: Readonly<Record<number, string>> = {
 function checkFileSystem(folder: string): string[] {
   const verdict = judgeFileSystem(statfsSync(folder).type);
   if (verdict === undefined) return [];
-  if (verdict.refused) throw refused(folder, `is on ${verdict.name}, where SQLite's locks and shared memory do not work`);
+  if (verdict.refused)
+    throw refused(folder, `is on ${verdict.name}, where SQLite's locks and shared memory do not work`);
   return [`the control store in ${folder} is on ${verdict.name}`];
 }
 
 /** What a file system's magic number means for a store; undefined where it is a local one. */
-export function judgeFileSystem(type: number): { readonly refused: boolean; readonly name: string } | undefined {
+export function judgeFileSystem(
+  type: number,
+): { readonly refused: boolean; readonly name: string } | undefined {
   // Some systems report it sign-extended.
   const magic = type >>> 0;
   const name = network[magic] ?? doubtful[magic];
   return name === undefined ? undefined : { refused: magic in network, name };
 }
 
-export function refused(path: string, why: string, cause?: unknown): ShardliftError {
+function refused(path: string, why: string, cause?: unknown): ShardliftError {
   return new ShardliftError("E_CONTROL_STORE", `control store: ${path} ${why}`, { cause });
 }

@@ -23,13 +23,16 @@ export interface Statements {
 }
 
 /** An entry whose lease has run out is gone for every reader, even before a writer has cleared it away. */
-const alive = "(lease IS NULL OR EXISTS (SELECT 1 FROM lease l WHERE l.id = kv.lease AND l.boot = ? AND l.expires_ms > ?))";
+const alive =
+  "(lease IS NULL OR EXISTS (SELECT 1 FROM lease l WHERE l.id = kv.lease AND l.boot = ? AND l.expires_ms > ?))";
 
 export function prepareStatements(database: Database): Statements {
   return {
     rev: database.prepare("SELECT rev, kept_after FROM counter"),
     get: database.prepare(`SELECT key, value, rev, lease FROM kv WHERE ${alive} AND key = ?`),
-    list: database.prepare(`SELECT key, value, rev, lease FROM kv WHERE ${alive} AND key >= ? AND key < ? ORDER BY key`),
+    list: database.prepare(
+      `SELECT key, value, rev, lease FROM kv WHERE ${alive} AND key >= ? AND key < ? ORDER BY key`,
+    ),
     setRev: database.prepare("UPDATE counter SET rev = ?"),
     put: database.prepare(
       `INSERT INTO kv VALUES (?, ?, ?, ?)
@@ -80,5 +83,7 @@ export function entryOf(row: Row): Entry | undefined {
 
 export function eventOf(row: NonNullable<Row>): StoreEvent {
   const entry = row["value"] === null ? undefined : entryOf(row);
-  return entry === undefined ? { kind: "del", key: String(row["key"]) } : { kind: "put", key: entry.key, entry };
+  return entry === undefined
+    ? { kind: "del", key: String(row["key"]) }
+    : { kind: "put", key: entry.key, entry };
 }

@@ -57,7 +57,11 @@ export async function initialiseStore(path: string, database: Database, host: Ho
 }
 
 /** For a connection that only reads; undefined while another process is still making the store. */
-export async function readStoreId(path: string, database: Database, host: HostIdentity): Promise<string | undefined> {
+export async function readStoreId(
+  path: string,
+  database: Database,
+  host: HostIdentity,
+): Promise<string | undefined> {
   return patiently(path, performance.now() + defaultDeadlineMs, () => {
     if (!checkVersion(path, database)) return undefined;
     const meta = readMeta(database);
@@ -80,9 +84,13 @@ function checkVersion(path: string, database: Database): boolean {
     throw new ShardliftError("E_CONTROL_STORE", `${path} is a database of another program`);
   }
   if (found !== version) {
-    throw new ShardliftError("E_CONTROL_STORE", `${path} has store format ${found}; this shardlift knows ${version}`, {
-      next: "use the version of shardlift that wrote it",
-    });
+    throw new ShardliftError(
+      "E_CONTROL_STORE",
+      `${path} has store format ${found}; this shardlift knows ${version}`,
+      {
+        next: "use the version of shardlift that wrote it",
+      },
+    );
   }
   return true;
 }

@@ -41,7 +41,9 @@ export async function* watchSqlite(
     while (!store.signal.aborted) {
       const version = await store.read(store.version);
       if (version !== looked) {
-        const batch = await store.read(() => inSnapshot(database, () => readBatch(events, ranges, last, store)));
+        const batch = await store.read(() =>
+          inSnapshot(database, () => readBatch(events, ranges, last, store)),
+        );
         yield* batch.changes;
         last = batch.upTo;
         if (batch.complete) looked = version;
@@ -64,7 +66,8 @@ interface Batch {
 
 function readBatch(events: Statement, ranges: readonly string[], last: Rev, store: WatchedStore): Batch {
   const { rev, keptAfter } = store.counter();
-  if (rev < last) throw new StoreWentBack(`the control store is at revision ${rev}, but ${last} was seen before`);
+  if (rev < last)
+    throw new StoreWentBack(`the control store is at revision ${rev}, but ${last} was seen before`);
   if (keptAfter > last) throw new Compacted(last, keptAfter);
   const upTo = Math.min(rev, last + batchRevisions);
   const changes = new Map<Rev, StoreEvent[]>();

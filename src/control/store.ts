@@ -118,9 +118,13 @@ export class Compacted extends ShardliftError {
   readonly keptAfter: Rev;
 
   constructor(after: Rev, keptAfter: Rev) {
-    super("E_CONTROL_STORE", `events after revision ${after} are gone; only those after ${keptAfter} are kept`, {
-      retryable: true,
-    });
+    super(
+      "E_CONTROL_STORE",
+      `events after revision ${after} are gone; only those after ${keptAfter} are kept`,
+      {
+        retryable: true,
+      },
+    );
     this.keptAfter = keptAfter;
   }
 }

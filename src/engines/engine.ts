@@ -152,9 +152,15 @@ export interface BarrierSource {
   raise(mark?: { readonly table: string; readonly interval: KeyInterval }): Promise<Barrier>;
 }
 
-/** Rows in the engine's own bytes, on their way from one server to another; read once. */
+/**
+ * Rows in the engine's own bytes, on their way from one server to another. Nothing is kept: a writer that needs the
+ * rows again (deadlock, conflict) iterates again.
+ */
 export interface RowStream {
-  /** Encoded blocks, each at most about 1 MiB unless a single row is larger. */
+  /**
+   * Encoded blocks, each at most about 1 MiB unless a single row is larger. Each iteration reads the rows anew, in a
+   * view that is not older than the one before; counts and keys are those of the latest iteration.
+   */
   readonly blocks: AsyncIterable<Uint8Array>;
   /** Rows delivered so far; final once `blocks` has ended. */
   rowCount(): number;

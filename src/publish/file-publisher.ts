@@ -28,7 +28,9 @@ export class FilePublisher implements Publisher {
   }
 
   preview(from: RoutingMap, to: RoutingMap): readonly PublishStep[] {
-    return [{ what: `replace ${this.#path}: the routing map of epoch ${from.epoch} by that of epoch ${to.epoch}` }];
+    return [
+      { what: `replace ${this.#path}: the routing map of epoch ${from.epoch} by that of epoch ${to.epoch}` },
+    ];
   }
 
   async publish(to: RoutingMap, signal: AbortSignal): Promise<void> {
@@ -72,7 +74,10 @@ export class FilePublisher implements Publisher {
     const document = parse(text);
     if (document === undefined) return { kind: "foreign", why: "exists and is not a routing map" };
     if (document.store === this.#storeId) return { kind: "map", document };
-    return { kind: "foreign", why: `holds the map of another control store (${document.store}); remove it if that store is gone` };
+    return {
+      kind: "foreign",
+      why: `holds the map of another control store (${document.store}); remove it if that store is gone`,
+    };
   }
 
   /**

@@ -104,6 +104,9 @@ async function send(store: ControlStore, claim: Claim, write: StampedWrite): Pro
   if (settled.kind === "unknown") throw settled.cause;
   // Only the holder of the token writes a job's intents, so nothing else can have made the guards fail.
   if (settled.kind === "lost") {
-    throw new ShardliftError("E_JOB_HELD", `job ${claim.job}: token ${claim.token} is no longer the newest one`);
+    throw new ShardliftError(
+      "E_JOB_HELD",
+      `job ${claim.job}: token ${claim.token} is no longer the newest one`,
+    );
   }
 }

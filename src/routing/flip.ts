@@ -41,7 +41,8 @@ export async function flipMap(store: ControlStore, request: FlipRequest): Promis
   try {
     if (claim.storeId !== store.storeId) throw tokenLost(claim);
     const planned = await readMapVersion(store, expectEpoch);
-    if (planned === undefined) throw new ShardliftError("E_STALE_PLAN", `the control store has no map of epoch ${expectEpoch}`);
+    if (planned === undefined)
+      throw new ShardliftError("E_STALE_PLAN", `the control store has no map of epoch ${expectEpoch}`);
     const changes = differenceOf(planned.map, next);
     invariant(changes.length > 0, "a flip that changes no owner");
     for (;;) {
@@ -61,9 +62,14 @@ interface Planned {
   readonly end: number;
 }
 
-async function tryFlip(store: ControlStore, request: FlipRequest, plan: Planned): Promise<FlipOutcome | "overtaken"> {
+async function tryFlip(
+  store: ControlStore,
+  request: FlipRequest,
+  plan: Planned,
+): Promise<FlipOutcome | "overtaken"> {
   const { claim } = request;
-  if (performance.now() >= plan.end) throw new ShardliftError("E_TIMEOUT", "the flip's deadline has passed", { retryable: true });
+  if (performance.now() >= plan.end)
+    throw new ShardliftError("E_TIMEOUT", "the flip's deadline has passed", { retryable: true });
   const holder = await store.get(claimKey(claim.job));
   if (holder?.rev !== claim.token) throw tokenLost(claim);
   const current = await readCurrentMap(store);
@@ -91,7 +97,10 @@ async function swap(
         { key: mapKey(next.epoch), rev: 0 },
       ],
       ops: [
-        { put: mapKey(next.epoch), value: encodeMapVersion({ map: next, flip, at: new Date().toISOString(), stamp }) },
+        {
+          put: mapKey(next.epoch),
+          value: encodeMapVersion({ map: next, flip, at: new Date().toISOString(), stamp }),
+        },
         { put: currentMapKey, value: encodeJson({ epoch: next.epoch, stamp }) },
       ],
       // Not the pointer: a later flip overwrites it, and the stamp of this one would be gone.
@@ -106,9 +115,13 @@ async function swap(
     case "unknown":
       return {
         kind: "unknown",
-        cause: new ShardliftError("E_OWNERSHIP_UNKNOWN", `the flip to epoch ${next.epoch} was sent but not answered`, {
-          cause: settled.cause,
-        }),
+        cause: new ShardliftError(
+          "E_OWNERSHIP_UNKNOWN",
+          `the flip to epoch ${next.epoch} was sent but not answered`,
+          {
+            cause: settled.cause,
+          },
+        ),
       };
     case "lost":
       return "overtaken";
@@ -124,7 +137,10 @@ async function alreadyFlipped(
   for (let epoch = expectEpoch + 1; epoch <= current.map.epoch; epoch++) {
     const flip = (await readMapVersion(store, epoch))?.flip;
     if (flip?.job !== claim.job || flip.planEpoch !== expectEpoch) continue;
-    invariant(epoch > next.epoch || sameOwners((await readMapVersion(store, epoch))?.map, next), "a job flipped to another map");
+    invariant(
+      epoch > next.epoch || sameOwners((await readMapVersion(store, epoch))?.map, next),
+      "a job flipped to another map",
+    );
     return epoch;
   }
   return undefined;

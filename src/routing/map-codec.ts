@@ -20,7 +20,8 @@ const keyspaceSchema = z
     ranges: z.array(z.strictObject({ from: boundSchema, to: boundSchema, shard: name })),
   })
   .superRefine((keyspace, context) => {
-    for (const message of keyspaceProblems(keyspace)) context.addIssue({ code: "custom", message, path: ["ranges"] });
+    for (const message of keyspaceProblems(keyspace))
+      context.addIssue({ code: "custom", message, path: ["ranges"] });
   });
 
 export const mapSchema = z.strictObject({
@@ -53,21 +54,34 @@ export type MapDocument = z.infer<typeof mapDocumentSchema>;
 
 /** A map as other programs read it. */
 export function mapDocument(map: RoutingMap, store: string): MapDocument {
-  return mapDocumentSchema.parse({ schema: "shardlift.map/v1", store, epoch: map.epoch, keyspaces: map.keyspaces });
+  return mapDocumentSchema.parse({
+    schema: "shardlift.map/v1",
+    store,
+    epoch: map.epoch,
+    keyspaces: map.keyspaces,
+  });
 }
 
-export function encodeMapVersion(version: { readonly [K in keyof MapVersion]: MapVersion[K] | RoutingMap }): Uint8Array {
+export function encodeMapVersion(version: {
+  readonly [K in keyof MapVersion]: MapVersion[K] | RoutingMap;
+}): Uint8Array {
   const value = encodeJson(mapVersionSchema.parse(version));
   if (value.byteLength > limits.valueBytes) {
-    throw new ShardliftError("E_CONTROL_STORE", `the routing map has ${value.byteLength} bytes, more than a control store carries`, {
-      next: `merge ranges until the map has less than ${limits.valueBytes} bytes`,
-    });
+    throw new ShardliftError(
+      "E_CONTROL_STORE",
+      `the routing map has ${value.byteLength} bytes, more than a control store carries`,
+      {
+        next: `merge ranges until the map has less than ${limits.valueBytes} bytes`,
+      },
+    );
   }
   return value;
 }
 
 function keyspaceProblems(keyspace: Keyspace): string[] {
-  const keys = keyspace.ranges.flatMap(({ from, to }) => [from, to]).flatMap((bound) => (bound.at === "KEY" ? [bound.key] : []));
+  const keys = keyspace.ranges
+    .flatMap(({ from, to }) => [from, to])
+    .flatMap((bound) => (bound.at === "KEY" ? [bound.key] : []));
   const wrong = keys.filter((key) => !isKeyValue(keyspace.keyType, key));
   if (wrong.length > 0) return wrong.map((key) => `${key} is not a canonical ${keyspace.keyType} key`);
   return rangeProblems(keyspace.keyType, keyspace.ranges);

@@ -21,8 +21,16 @@ export function differenceOf(before: RoutingMap, after: RoutingMap): readonly Ow
     "a flip changes which keyspaces there are",
   );
   return names.flatMap((keyspace) => {
-    invariant(shapeOf(before, keyspace) === shapeOf(after, keyspace), `a flip changes more than owners in ${keyspace}`);
-    return movesBetween(before, after, keyspace).map(({ slice, from, to }) => ({ keyspace, slice, from, to }));
+    invariant(
+      shapeOf(before, keyspace) === shapeOf(after, keyspace),
+      `a flip changes more than owners in ${keyspace}`,
+    );
+    return movesBetween(before, after, keyspace).map(({ slice, from, to }) => ({
+      keyspace,
+      slice,
+      from,
+      to,
+    }));
   });
 }
 
@@ -41,7 +49,9 @@ export function rebase(current: RoutingMap, planned: RoutingMap, changes: readon
     }
     const owned = intersectSlices(keyspace.keyType, ownedSlice(keyspace, from), slice);
     if (canonicalJson(owned) !== canonicalJson(slice)) {
-      return { conflict: `${from} no longer owns all of ${formatSlice(slice)} of ${name}: another job has moved it` };
+      return {
+        conflict: `${from} no longer owns all of ${formatSlice(slice)} of ${name}: another job has moved it`,
+      };
     }
     keyspaces[name] = { ...keyspace, ranges: reassign(keyspace, slice, to) };
   }

@@ -11,7 +11,7 @@ import { currentMapSchema, encodeMapVersion, mapVersionSchema, type MapVersion }
  * The maps in the control store: `map/<epoch>`, written once each, and the pointer `map/current`, moved in the same
  * transaction. A map is never overwritten, so the pointer and the map that it names can be read one after the other.
  */
-export const firstEpoch = 1;
+const firstEpoch = 1;
 
 const writeMs = 5000;
 
@@ -23,7 +23,9 @@ export interface CurrentMap {
 
 export async function readCurrentMap(store: ControlStore): Promise<CurrentMap | undefined> {
   const pointer = await store.get(currentMapKey);
-  return pointer === undefined ? undefined : { map: await readMap(store, epochOf(pointer)), rev: pointer.rev };
+  return pointer === undefined
+    ? undefined
+    : { map: await readMap(store, epochOf(pointer)), rev: pointer.rev };
 }
 
 /** Cheap: the pointer only. */
@@ -36,7 +38,10 @@ export async function readCurrentEpoch(store: ControlStore): Promise<number | un
 export async function readMap(store: ControlStore, epoch: number): Promise<RoutingMap> {
   const version = await readMapVersion(store, epoch);
   if (version !== undefined) return version.map;
-  throw new ShardliftError("E_CONTROL_STORE", `the control store has no map of epoch ${epoch}, which it names as current`);
+  throw new ShardliftError(
+    "E_CONTROL_STORE",
+    `the control store has no map of epoch ${epoch}, which it names as current`,
+  );
 }
 
 function epochOf(pointer: Entry): number {

@@ -35,12 +35,19 @@ export function twiceWarnings(moving: readonly MovingSlice[]): string[] {
 
 /** The map for people. */
 export function routeText({ map, store, moving, routers }: RouteView): string {
-  const origin = store === undefined ? "from the configuration; there is no control store yet" : `control store ${store}`;
+  const origin =
+    store === undefined ? "from the configuration; there is no control store yet" : `control store ${store}`;
   const lines = [`routing map, epoch ${map.epoch} (${origin})`];
   for (const [name, keyspace] of Object.entries(map.keyspaces)) {
     lines.push("", `keyspace ${name}, by range of ${keyspace.keyType} keys`);
-    lines.push(`  tables  ${Object.entries(keyspace.tables).map(([table, { key }]) => `${table} (${key})`).join(", ")}`);
-    const ranges = keyspace.ranges.map(({ from, to, shard }) => [`[${formatBound(from)}, ${formatBound(to)})`, shard] as const);
+    lines.push(
+      `  tables  ${Object.entries(keyspace.tables)
+        .map(([table, { key }]) => `${table} (${key})`)
+        .join(", ")}`,
+    );
+    const ranges = keyspace.ranges.map(
+      ({ from, to, shard }) => [`[${formatBound(from)}, ${formatBound(to)})`, shard] as const,
+    );
     const width = Math.max(...ranges.map(([range]) => range.length));
     for (const [range, shard] of ranges) lines.push(`  ${range.padEnd(width)}  ${shard}`);
     for (const { job, slice } of moving.filter((one) => one.keyspace === name)) {
@@ -49,7 +56,8 @@ export function routeText({ map, store, moving, routers }: RouteView): string {
   }
   if (store !== undefined) {
     lines.push("", routers.length === 0 ? "no router is registered" : `${routers.length} registered:`);
-    for (const { id, host, pid, since } of routers) lines.push(`  router ${id}, process ${pid} on ${host}, since ${since}`);
+    for (const { id, host, pid, since } of routers)
+      lines.push(`  router ${id}, process ${pid} on ${host}, since ${since}`);
   }
   return lines.join("\n");
 }

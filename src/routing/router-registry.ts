@@ -81,7 +81,12 @@ export class RouterRegistration implements AsyncDisposable {
   }
 }
 
-async function register(store: ControlStore, lease: KeptLease, id: string, supports: readonly string[]): Promise<void> {
+async function register(
+  store: ControlStore,
+  lease: KeptLease,
+  id: string,
+  supports: readonly string[],
+): Promise<void> {
   const stamp = randomUUID();
   const router: RegisteredRouter = {
     id,

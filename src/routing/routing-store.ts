@@ -111,10 +111,14 @@ export class RoutingStore {
     let watching: unknown;
     let dirty = true;
     let busy = false;
-    const watched = this.#watch(ended, () => (busy ? busyPollMs : idlePollMs), () => {
-      dirty = true;
-      changes.notify();
-    }).catch((error: unknown) => {
+    const watched = this.#watch(
+      ended,
+      () => (busy ? busyPollMs : idlePollMs),
+      () => {
+        dirty = true;
+        changes.notify();
+      },
+    ).catch((error: unknown) => {
       watching = error;
       changes.notify();
     });
@@ -125,9 +129,10 @@ export class RoutingStore {
         busy = view.intents.length > 0;
         yield view;
         if (watching !== undefined) throw watching;
-        if (!dirty) await changes.wait(ended, confirmMs).catch((error: unknown) => {
-          if (!ended.aborted) throw error;
-        });
+        if (!dirty)
+          await changes.wait(ended, confirmMs).catch((error: unknown) => {
+            if (!ended.aborted) throw error;
+          });
       }
     } finally {
       stop.abort();
@@ -140,7 +145,8 @@ export class RoutingStore {
       const from = await this.#store.revision();
       changed();
       try {
-        for await (const _ of this.#store.watch([currentMapKey, intentPrefix], from, { signal, pollMs })) changed();
+        for await (const _ of this.#store.watch([currentMapKey, intentPrefix], from, { signal, pollMs }))
+          changed();
       } catch (error) {
         // Away for too long: whatever was missed shows in the view that `changed` asks for.
         if (!(error instanceof Compacted)) throw error;

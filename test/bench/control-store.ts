@@ -71,7 +71,13 @@ async function measureAcks(file: string, count: number): Promise<void> {
     keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "id" } }, ranges } },
   });
   const job = `bench-${count}`;
-  await createJob(store, { id: job, kind: "bench", state: "ready", planHash: "-", createdAt: new Date().toISOString() });
+  await createJob(store, {
+    id: job,
+    kind: "bench",
+    state: "ready",
+    planHash: "-",
+    createdAt: new Date().toISOString(),
+  });
   const claim = await JobClaim.take(store, job, { runner: thisRunner() });
   const children = Array.from({ length: Math.min(processes, count) }, () =>
     fork(import.meta.filename, [file, String(Math.ceil(count / Math.min(processes, count)))]),
@@ -132,6 +138,9 @@ async function stopChild(child: ChildProcess): Promise<void> {
 
 function print(what: string, times: readonly number[]): void {
   const sorted = times.toSorted((a, b) => a - b);
-  const at = (part: number): string => (sorted[Math.floor((sorted.length - 1) * part)] ?? Number.NaN).toFixed(2);
-  console.log(`${what.padEnd(32)} p50 ${at(0.5)} ms   p95 ${at(0.95)} ms   p99 ${at(0.99)} ms   (${sorted.length})`);
+  const at = (part: number): string =>
+    (sorted[Math.floor((sorted.length - 1) * part)] ?? Number.NaN).toFixed(2);
+  console.log(
+    `${what.padEnd(32)} p50 ${at(0.5)} ms   p95 ${at(0.95)} ms   p99 ${at(0.99)} ms   (${sorted.length})`,
+  );
 }

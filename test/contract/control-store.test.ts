@@ -8,7 +8,14 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { encodeJson } from "../../src/control/json.ts";
 import { hasStamp, settle, type StampedWrite } from "../../src/control/settle.ts";
 import { openSqliteStore } from "../../src/control/sqlite-store.ts";
-import { Compacted, LeaseGone, StoreWentBack, type Change, type ControlStore, type Entry } from "../../src/control/store.ts";
+import {
+  Compacted,
+  LeaseGone,
+  StoreWentBack,
+  type Change,
+  type ControlStore,
+  type Entry,
+} from "../../src/control/store.ts";
 import { withFaults } from "../support/faulty-store.ts";
 
 /** A place where one store lives; `open` gives one more client of it. */
@@ -16,10 +23,15 @@ interface Backend {
   open(options?: { keepRevisions?: number }): Promise<ControlStore>;
   remove(): Promise<void>;
   /** A process of its own that writes `count` keys `data/<name>/<n>`. */
-  writer(name: string, count: number): { acked: Promise<string[]>; kill: () => void; firstAck: Promise<void> };
+  writer(
+    name: string,
+    count: number,
+  ): { acked: Promise<string[]>; kill: () => void; firstAck: Promise<void> };
 }
 
-const backends: readonly { name: string; make: () => Promise<Backend> }[] = [{ name: "sqlite", make: sqliteBackend }];
+const backends: readonly { name: string; make: () => Promise<Backend> }[] = [
+  { name: "sqlite", make: sqliteBackend },
+];
 
 describe.each(backends)("control store: $name", ({ make }) => {
   let backend: Backend;
@@ -61,7 +73,9 @@ describe.each(backends)("control store: $name", ({ make }) => {
     expect(results.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 60 }, (_, n) => n + 1));
     const { rev, entries } = await must(stores[0]).list("k/");
     expect(rev).toBe(60);
-    expect(entries.map((entry) => entry.rev).toSorted((a, b) => a - b)).toEqual(results.toSorted((a, b) => a - b));
+    expect(entries.map((entry) => entry.rev).toSorted((a, b) => a - b)).toEqual(
+      results.toSorted((a, b) => a - b),
+    );
     expect(entries.map((entry) => entry.key)).toEqual(entries.map((entry) => entry.key).toSorted());
   });
 
@@ -73,7 +87,10 @@ describe.each(backends)("control store: $name", ({ make }) => {
         { key: "a", rev },
         { key: "b", rev: 5 },
       ],
-      [{ put: "a", value: bytes("2") }, { put: "b", value: bytes("2") }],
+      [
+        { put: "a", value: bytes("2") },
+        { put: "b", value: bytes("2") },
+      ],
     );
     expect(refused).toMatchObject({ ok: false, rev, current: [{ key: "a", rev }, undefined] });
     expect(text(await store.get("a"))).toBe("1");
@@ -94,7 +111,9 @@ describe.each(backends)("control store: $name", ({ make }) => {
   test("lets exactly one of many guarded writes through", async () => {
     const stores = await Promise.all(Array.from({ length: 8 }, async () => open()));
     const results = await Promise.all(
-      stores.map(async (store, n) => store.txn([{ key: "one", rev: 0 }], [{ put: "one", value: bytes(String(n)) }])),
+      stores.map(async (store, n) =>
+        store.txn([{ key: "one", rev: 0 }], [{ put: "one", value: bytes(String(n)) }]),
+      ),
     );
     expect(results.filter((result) => result.ok)).toHaveLength(1);
   });
@@ -111,7 +130,10 @@ describe.each(backends)("control store: $name", ({ make }) => {
     await expect(store.txn([{ key: "k", rev: 0 }], [twice, twice])).rejects.toThrow("twice");
     const many = Array.from({ length: 65 }, (_, n) => `k${n}`);
     await expect(
-      store.txn(many.map((key) => ({ key, rev: 0 })), many.map((key) => ({ put: key, value: bytes("v") }))),
+      store.txn(
+        many.map((key) => ({ key, rev: 0 })),
+        many.map((key) => ({ put: key, value: bytes("v") })),
+      ),
     ).rejects.toThrow("65 operations");
     expect(await store.revision()).toBe(0);
     await put("k".repeat(512), Buffer.alloc(256 * 1024, 7));
@@ -189,14 +211,21 @@ describe.each(backends)("control store: $name", ({ make }) => {
           await delay(1);
         }
       })();
-      const seen = await collect(store, ["data/"], 0, (all) => all.flatMap(({ events }) => events).length === 180);
+      const seen = await collect(
+        store,
+        ["data/"],
+        0,
+        (all) => all.flatMap(({ events }) => events).length === 180,
+      );
       await own;
       const acked = await writer.acked;
       expect(acked).toHaveLength(60);
       expect(seen.map((change) => change.rev)).toEqual(Array.from({ length: 120 }, (_, n) => n + 1));
       for (const { events } of seen) {
         const keys = events.map((event) => event.key);
-        expect(keys.length === 2 ? keys[1]?.replace("own2", "own") : "data/child").toBe(keys.length === 2 ? keys[0] : "data/child");
+        expect(keys.length === 2 ? keys[1]?.replace("own2", "own") : "data/child").toBe(
+          keys.length === 2 ? keys[0] : "data/child",
+        );
       }
     }, 60_000);
 
@@ -264,7 +293,10 @@ describe.each(backends)("control store: $name", ({ make }) => {
 
     test("applies it when the request was lost", async () => {
       const store = await open();
-      expect(await settle(withFaults(store, ["drop-before", "drop-before"]), write("mine"), 2000)).toEqual({ kind: "applied", rev: 1 });
+      expect(await settle(withFaults(store, ["drop-before", "drop-before"]), write("mine"), 2000)).toEqual({
+        kind: "applied",
+        rev: 1,
+      });
     });
 
     test("makes a request that arrives after it harmless", async () => {
@@ -280,15 +312,24 @@ describe.each(backends)("control store: $name", ({ make }) => {
       const faulty = withFaults(store, ["delay"]);
       const other = create(store, "s", JSON.stringify({ stamp: "other" }));
       await other;
-      expect(await settle(faulty, write("mine"), 2000)).toMatchObject({ kind: "lost", current: [{ key: "s", rev: 1 }] });
+      expect(await settle(faulty, write("mine"), 2000)).toMatchObject({
+        kind: "lost",
+        current: [{ key: "s", rev: 1 }],
+      });
       expect(await faulty.deliver()).toMatchObject([{ ok: false }]);
     });
 
     test("says unknown when there is no answer by the deadline", async () => {
       const store = await open();
-      const faulty = withFaults(store, Array.from({ length: 100 }, () => "delay" as const));
+      const faulty = withFaults(
+        store,
+        Array.from({ length: 100 }, () => "delay" as const),
+      );
       const started = performance.now();
-      expect(await settle(faulty, write("mine"), 300)).toMatchObject({ kind: "unknown", cause: { code: "E_WRITE_UNKNOWN" } });
+      expect(await settle(faulty, write("mine"), 300)).toMatchObject({
+        kind: "unknown",
+        cause: { code: "E_WRITE_UNKNOWN" },
+      });
       expect(performance.now() - started).toBeLessThan(2000);
       // It was right to say so: the write may still land.
       expect((await faulty.deliver())[0]).toMatchObject({ ok: true });
@@ -347,7 +388,9 @@ async function sqliteBackend(): Promise<Backend> {
     remove: async () => rm(folder, { recursive: true }),
     writer: (name, count) => {
       const script = join(import.meta.dirname, "../support/control-child.ts");
-      const child = spawn(process.execPath, [script, "write", file, name, String(count)], { stdio: ["ignore", "pipe", "inherit"] });
+      const child = spawn(process.execPath, [script, "write", file, name, String(count)], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
       const lines: string[] = [];
       const first = Promise.withResolvers<void>();
       createInterface(child.stdout).on("line", (line) => {
@@ -395,7 +438,8 @@ async function acksUntil(
   intent: string,
   enough: (acked: ReadonlySet<string>) => boolean,
 ): Promise<ReadonlySet<string>> {
-  for await (const acked of store.acks(intent, { signal: AbortSignal.timeout(10_000) })) if (enough(acked)) return acked;
+  for await (const acked of store.acks(intent, { signal: AbortSignal.timeout(10_000) }))
+    if (enough(acked)) return acked;
   throw new Error("the acknowledgements did not come");
 }
 

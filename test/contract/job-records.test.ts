@@ -49,7 +49,9 @@ const take = async (job = "j1", ttlMs?: number): Promise<JobClaim> =>
 /** A process of its own; resolves with the first line that it says. */
 async function child(mode: "claim" | "race", job: string): Promise<{ said: string; process: ChildProcess }> {
   const script = join(import.meta.dirname, "../support/control-child.ts");
-  const process = spawn(globalThis.process.execPath, [script, mode, file, job], { stdio: ["ignore", "pipe", "inherit"] });
+  const process = spawn(globalThis.process.execPath, [script, mode, file, job], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   children.push(process);
   const said = await new Promise<string>((resolve) => {
     createInterface(process.stdout).once("line", resolve);
@@ -73,7 +75,9 @@ describe("a job's record", () => {
     await first.update((record) => ({ ...record, state: "copying" }));
     await first.release();
     const second = await take();
-    await expect(first.update((record) => ({ ...record, state: "failed" }))).rejects.toMatchObject({ code: "E_JOB_HELD" });
+    await expect(first.update((record) => ({ ...record, state: "failed" }))).rejects.toMatchObject({
+      code: "E_JOB_HELD",
+    });
     await expect(first.append("late")).rejects.toMatchObject({ code: "E_JOB_HELD" });
     expect((await readJob(store, "j1"))?.record.state).toBe("copying");
     await second.release();
@@ -136,7 +140,13 @@ describe("a claim", () => {
     const started = performance.now();
     await store.txn(
       [{ key: runnerKey("j1"), rev: 0 }],
-      [{ put: runnerKey("j1"), value: Buffer.from(JSON.stringify({ runner: foreign, stamp: "s" })), lease: lease.id }],
+      [
+        {
+          put: runnerKey("j1"),
+          value: Buffer.from(JSON.stringify({ runner: foreign, stamp: "s" })),
+          lease: lease.id,
+        },
+      ],
     );
     await expect(take()).rejects.toThrow("held by process 999999999 on elsewhere");
     let claim: JobClaim | undefined;

@@ -1,4 +1,15 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -13,10 +24,10 @@ import { RoutingStore } from "../../src/routing/routing-store.ts";
 /** One reader of the map; `breakIt` makes it unusable, `mendIt` usable again, `readEpoch` looks past the publisher. */
 interface Reader {
   readonly publisher: Publisher;
-  again(): Publisher;
-  readEpoch(): Promise<number | undefined>;
-  breakIt(): Promise<void>;
-  mendIt(): Promise<void>;
+  readonly again: () => Publisher;
+  readonly readEpoch: () => Promise<number | undefined>;
+  readonly breakIt: () => Promise<void>;
+  readonly mendIt: () => Promise<void>;
 }
 
 let folder: string;
@@ -126,7 +137,11 @@ describe("the published file", () => {
 
   test.each([
     ["something that is not a map", "version: 1\n", "not a routing map"],
-    ["another store's map", JSON.stringify({ schema: "shardlift.map/v1", store: "other", ...mapAt(9) }), "another control store"],
+    [
+      "another store's map",
+      JSON.stringify({ schema: "shardlift.map/v1", store: "other", ...mapAt(9) }),
+      "another control store",
+    ],
   ])("is not replaced when it is %s", async (_, content, message) => {
     await writeFile(path(), content);
     await expect(publisher().publish(mapAt(1), signal)).rejects.toThrow(message);
@@ -144,7 +159,10 @@ describe("the published file", () => {
 });
 
 test("publishing the current map reaches every publisher and reports each by itself, also from two processes' stores", async () => {
-  const stores = [await openSqliteStore(join(folder, "control.db")), await openSqliteStore(join(folder, "control.db"))];
+  const stores = [
+    await openSqliteStore(join(folder, "control.db")),
+    await openSqliteStore(join(folder, "control.db")),
+  ];
   const [store] = stores;
   if (store === undefined) throw new Error("no store");
   await new RoutingStore(store).initialise(mapAt(1));
@@ -166,7 +184,12 @@ function mapAt(epoch: number): RoutingMap {
     { from: MIN, to: boundAt(String(epoch * 10)), shard: "s0" },
     { from: boundAt(String(epoch * 10)), to: MAX, shard: "s1" },
   ];
-  return { epoch, keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges } } };
+  return {
+    epoch,
+    keyspaces: {
+      shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges },
+    },
+  };
 }
 
 function fileReader(): Reader {

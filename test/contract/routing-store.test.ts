@@ -46,13 +46,23 @@ const carved = mapOf(2, [
 ]);
 
 async function job(id: string): Promise<JobClaim> {
-  await createJob(store, { id, kind: "split", state: "planned", planHash: "x", createdAt: new Date().toISOString() });
+  await createJob(store, {
+    id,
+    kind: "split",
+    state: "planned",
+    planHash: "x",
+    createdAt: new Date().toISOString(),
+  });
   const claim = await JobClaim.take(store, id, { runner: thisRunner() });
   claims.push(claim);
   return claim;
 }
 
-const flipTo = (claim: JobClaim, next: RoutingMap, more: { deadlineMs?: number; expectEpoch?: number } = {}) => ({
+const flipTo = (
+  claim: JobClaim,
+  next: RoutingMap,
+  more: { deadlineMs?: number; expectEpoch?: number } = {},
+) => ({
   claim: claim.claim,
   expectEpoch: more.expectEpoch ?? next.epoch - 1,
   next,
@@ -70,7 +80,9 @@ describe("the first map", () => {
 
   test("is one, whoever of several is the quickest", async () => {
     const others = await Promise.all([openSqliteStore(file), openSqliteStore(file)]);
-    const maps = await Promise.all([store, ...others].map(async (one) => new RoutingStore(one).initialise(first)));
+    const maps = await Promise.all(
+      [store, ...others].map(async (one) => new RoutingStore(one).initialise(first)),
+    );
     expect(maps).toEqual([first, first, first]);
     expect(await routing.history()).toHaveLength(1);
     for (const other of others) await other.close();
@@ -78,7 +90,10 @@ describe("the first map", () => {
 
   test("can not be replaced by another one, but is still recognised after a flip", async () => {
     await routing.initialise(first);
-    await expect(routing.initialise(splitAt("5", 1))).rejects.toMatchObject({ code: "E_MAP_DIFFERS", exit: 2 });
+    await expect(routing.initialise(splitAt("5", 1))).rejects.toMatchObject({
+      code: "E_MAP_DIFFERS",
+      exit: 2,
+    });
     const claim = await job("j");
     await routing.flip(flipTo(claim, splitAt("5")));
     expect((await routing.initialise(first)).epoch).toBe(2);
@@ -107,7 +122,10 @@ describe("a flip", () => {
     expect(await routing.mapAt(1)).toEqual(first);
     expect(await routing.mapAt(3)).toBeUndefined();
     const history = await routing.history();
-    expect(history.map(({ map, flip }) => [map.epoch, flip?.job])).toEqual([[1, undefined], [2, "j"]]);
+    expect(history.map(({ map, flip }) => [map.epoch, flip?.job])).toEqual([
+      [1, undefined],
+      [2, "j"],
+    ]);
   });
 
   test("under a token that is not the newest one is refused and changes nothing", async () => {
@@ -178,8 +196,15 @@ describe("a flip", () => {
       routing.flip(flipTo(one, carved)),
       new RoutingStore(other).flip(flipTo(two, splitAt("5000"))),
     ]);
-    expect(outcomes.map((outcome) => (outcome.kind === "flipped" ? outcome.epoch : outcome)).toSorted()).toEqual([2, 3]);
-    expect((await routing.currentMap())?.keyspaces["shop"]?.ranges.map((range) => range.shard)).toEqual(["s0", "s2", "s0", "s1"]);
+    expect(
+      new Set(outcomes.map((outcome) => (outcome.kind === "flipped" ? outcome.epoch : outcome))),
+    ).toEqual(new Set([2, 3]));
+    expect((await routing.currentMap())?.keyspaces["shop"]?.ranges.map((range) => range.shard)).toEqual([
+      "s0",
+      "s2",
+      "s0",
+      "s1",
+    ]);
     await other.close();
   });
 
@@ -199,15 +224,23 @@ describe("a flip", () => {
   test("whose request arrives late, after a second one was answered, is not done again", async () => {
     const claim = await job("j");
     const faulty = withFaults(store, ["delay"]);
-    expect(await new RoutingStore(faulty).flip(flipTo(claim, splitAt("5000")))).toEqual({ kind: "flipped", epoch: 2 });
+    expect(await new RoutingStore(faulty).flip(flipTo(claim, splitAt("5000")))).toEqual({
+      kind: "flipped",
+      epoch: 2,
+    });
     expect(await faulty.deliver()).toMatchObject([{ ok: false }]);
     expect(await routing.currentMap()).toEqual(splitAt("5000"));
   });
 
   test("without an answer by its deadline is unknown; after a new token it can not land any more", async () => {
     const claim = await job("j");
-    const faulty = withFaults(store, Array.from({ length: 100 }, () => "delay" as const));
-    expect(await new RoutingStore(faulty).flip(flipTo(claim, splitAt("5000"), { deadlineMs: 200 }))).toMatchObject({
+    const faulty = withFaults(
+      store,
+      Array.from({ length: 100 }, () => "delay" as const),
+    );
+    expect(
+      await new RoutingStore(faulty).flip(flipTo(claim, splitAt("5000"), { deadlineMs: 200 })),
+    ).toMatchObject({
       kind: "unknown",
       cause: { code: "E_OWNERSHIP_UNKNOWN", exit: 5 },
     });
@@ -235,7 +268,12 @@ describe("a flip", () => {
 });
 
 describe("intents and routers", () => {
-  const move = { keyspace: "shop", slice: [{ from: boundAt("5000"), to: MAX }], fromShard: "s0", toShard: "s1" };
+  const move = {
+    keyspace: "shop",
+    slice: [{ from: boundAt("5000"), to: MAX }],
+    fromShard: "s0",
+    toShard: "s1",
+  };
   const hold = { phase: "hold" as const, moves: [move], forMs: 60_000 };
   const signal = AbortSignal.timeout(60_000);
 
@@ -291,7 +329,9 @@ describe("intents and routers", () => {
   test("the tool waits for every router that is alive, and no longer than for all of them", async () => {
     const other = await openSqliteStore(file);
     const routers = await Promise.all(
-      [routing, new RoutingStore(other), routing].map(async (one) => one.register({ ttlMs: 5000, supports: ["hold"] })),
+      [routing, new RoutingStore(other), routing].map(async (one) =>
+        one.register({ ttlMs: 5000, supports: ["hold"] }),
+      ),
     );
     const claim = await job("j");
     const intents = await routing.announce(claim.claim, hold);
@@ -328,7 +368,10 @@ describe("intents and routers", () => {
     const claim = await job("j");
     const intents = await routing.announce(claim.claim, hold);
     const started = performance.now();
-    expect(await routing.waitForAcks(intents, { boundMs: 30_000, signal })).toEqual({ acked: [], missing: [] });
+    expect(await routing.waitForAcks(intents, { boundMs: 30_000, signal })).toEqual({
+      acked: [],
+      missing: [],
+    });
     expect(performance.now() - started).toBeLessThan(5000);
   });
 
@@ -338,7 +381,8 @@ describe("intents and routers", () => {
     const seen: RoutingView[] = [];
     const stop = new AbortController();
     const following = (async () => {
-      for await (const view of new RoutingStore(other).follow({ signal: stop.signal, confirmMs: 50 })) seen.push(view);
+      for await (const view of new RoutingStore(other).follow({ signal: stop.signal, confirmMs: 50 }))
+        seen.push(view);
     })();
     const until = async (condition: (view: RoutingView | undefined) => boolean): Promise<void> =>
       expect.poll(() => condition(seen.at(-1)), { timeout: 10_000, interval: 5 }).toBe(true);
@@ -358,7 +402,12 @@ describe("intents and routers", () => {
     await following;
     // At no moment did the slice seem free at the old shard between the hold and the flip.
     const holds = seen.map((view) => (view.map.epoch === 2 ? "new" : (view.intents[0]?.phase ?? "free")));
-    expect(holds.filter((state, index) => state !== holds[index - 1])).toEqual(["free", "prepare", "hold", "new"]);
+    expect(holds.filter((state, index) => state !== holds[index - 1])).toEqual([
+      "free",
+      "prepare",
+      "hold",
+      "new",
+    ]);
     await other.close();
   });
 
@@ -371,5 +420,10 @@ describe("intents and routers", () => {
 });
 
 function mapOf(epoch: number, ranges: readonly Range[]): RoutingMap {
-  return { epoch, keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges } } };
+  return {
+    epoch,
+    keyspaces: {
+      shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges },
+    },
+  };
 }

@@ -1,11 +1,26 @@
-import { chmod, copyFile, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { DatabaseSync } from "node:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { hostIdentity } from "../../src/control/host-identity.ts";
-import { openExistingSqliteStore, openSqliteStore, type SqliteStoreOptions } from "../../src/control/sqlite-store.ts";
+import {
+  openExistingSqliteStore,
+  openSqliteStore,
+  type SqliteStoreOptions,
+} from "../../src/control/sqlite-store.ts";
 import { StoreWentBack, type ControlStore } from "../../src/control/store.ts";
 
 /** What only the SQLite backend promises: its files, its one host, and waiting without blocking the process. */
@@ -54,13 +69,19 @@ describe("files", () => {
     for (const name of names) expect((await stat(join(folder, "store", name))).mode & 0o777).toBe(0o600);
   });
 
-  test.each(["control.db", "control.db-wal", "control.db-acks"])("are refused when %s is a symbolic link", async (name) => {
-    await mkdir(join(folder, "store"), { mode: 0o700 });
-    await writeFile(join(folder, "elsewhere"), "", { mode: 0o600 });
-    await symlink(join(folder, "elsewhere"), join(folder, "store", name));
-    await expect(open()).rejects.toMatchObject({ code: "E_CONTROL_STORE", message: expect.stringContaining("symbolic link") });
-    expect((await stat(join(folder, "elsewhere"))).size).toBe(0);
-  });
+  test.each(["control.db", "control.db-wal", "control.db-acks"])(
+    "are refused when %s is a symbolic link",
+    async (name) => {
+      await mkdir(join(folder, "store"), { mode: 0o700 });
+      await writeFile(join(folder, "elsewhere"), "", { mode: 0o600 });
+      await symlink(join(folder, "elsewhere"), join(folder, "store", name));
+      await expect(open()).rejects.toMatchObject({
+        code: "E_CONTROL_STORE",
+        message: expect.stringContaining("symbolic link"),
+      });
+      expect((await stat(join(folder, "elsewhere"))).size).toBe(0);
+    },
+  );
 
   test("are refused where other users could write them", async () => {
     await (await open()).close();
@@ -78,7 +99,11 @@ describe("files", () => {
     other.close();
     await chmod(file, 0o600);
     await expect(open()).rejects.toThrow("another program");
-    await writeFile(file, "not a database at all, but longer than its header of one hundred bytes; ".repeat(3), { mode: 0o600 });
+    await writeFile(
+      file,
+      "not a database at all, but longer than its header of one hundred bytes; ".repeat(3),
+      { mode: 0o600 },
+    );
     await expect(open()).rejects.toMatchObject({ code: "E_CONTROL_STORE" });
   });
 });
@@ -130,7 +155,9 @@ describe("one host", () => {
 
   test("a container of the same machine is the same host", async () => {
     const { storeId } = await open();
-    expect((await open({ host: { ...here, hostName: "container", hostId: "container" } })).storeId).toBe(storeId);
+    expect((await open({ host: { ...here, hostName: "container", hostId: "container" } })).storeId).toBe(
+      storeId,
+    );
   });
 
   test("a restart of the machine ends every lease", async () => {
@@ -209,7 +236,9 @@ test("is whole after many writes: integrity, and events for every revision that 
   await store.close();
   const plain = new DatabaseSync(file, { readOnly: true });
   expect(plain.prepare("PRAGMA integrity_check").get()).toEqual({ integrity_check: "ok" });
-  const row = plain.prepare("SELECT count(DISTINCT e.rev) AS n, max(c.kept_after) AS kept FROM event e, counter c").get();
+  const row = plain
+    .prepare("SELECT count(DISTINCT e.rev) AS n, max(c.kept_after) AS kept FROM event e, counter c")
+    .get();
   expect(row?.["n"]).toBe(200 - Number(row?.["kept"]));
   plain.close();
 });

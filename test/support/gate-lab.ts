@@ -2,13 +2,15 @@
  * What the gate's suites share: a server with two moved tables and the tool's own, gates as runners of a job see
  * them, and writers as applications are.
  */
-import type { Connection } from "mysql2/promise";
-import type { Claim } from "../../src/engines/engine.ts";
+import type { Connection, RowDataPacket } from "mysql2/promise";
+import { afterEach, beforeEach } from "vitest";
+import type { Claim, Gates, GateSpec } from "../../src/engines/engine.ts";
 import type { GateLimits } from "../../src/engines/mysql/gate-row.ts";
 import { createLedgerTable, ledgerDatabase } from "../../src/engines/mysql/ledger-schema.ts";
 import type { LocalServer } from "../../src/lib/local-server.ts";
-import { database, joinJob, type Runner } from "./gate-spec.ts";
-import { connect, passwords } from "./servers.ts";
+import type { ServerFlavor } from "../../src/lib/server-binary.ts";
+import { close, database, gateSpec, joinJob, type Runner } from "./gate-spec.ts";
+import { connect, passwords, useServer } from "./servers.ts";
 
 /** Empty tables, and the tool's tables without any job. */
 export async function resetTables(server: LocalServer): Promise<void> {
@@ -53,6 +55,93 @@ export async function openApp(server: LocalServer): Promise<Connection> {
   // The server may end it in a test of just that.
   app.on("error", () => undefined);
   return app;
+}
+
+/** A server of the surrounding suite; before each test the seeded tables, a runner, and two clients. */
+export class GateLab {
+  readonly server: () => LocalServer;
+  #runner: Runner | undefined;
+  #app: Connection | undefined;
+  #root: Connection | undefined;
+
+  constructor(server: () => LocalServer) {
+    this.server = server;
+  }
+
+  get gates(): Gates {
+    return given(this.#runner).gates;
+  }
+  get claim(): Claim {
+    return given(this.#runner).claim;
+  }
+  /** The application's account. */
+  get app(): Connection {
+    return given(this.#app);
+  }
+  get root(): Connection {
+    return given(this.#root);
+  }
+
+  async start(): Promise<void> {
+    await resetTables(this.server());
+    this.#runner = await takeJob(this.server());
+    this.#app = await openApp(this.server());
+    this.#root = await connect(this.server(), "root", { database });
+    await this.root.query(seed);
+  }
+
+  async stop(): Promise<void> {
+    await this.#runner?.[Symbol.asyncDispose]();
+    this.#app?.destroy();
+    this.#root?.destroy();
+  }
+
+  /** Arms and closes, as a cutover does. */
+  async closeFor(spec: GateSpec = gateSpec): Promise<void> {
+    await this.gates.arm(spec);
+    await using held = await close(this.gates, spec);
+    const problem = await held.whyNotTight();
+    if (problem !== undefined) throw new Error(problem);
+    await held.commit();
+  }
+
+  async rows(sql: string): Promise<RowDataPacket[]> {
+    const [rows] = await this.root.query<RowDataPacket[]>(sql);
+    return rows;
+  }
+
+  async orders(): Promise<RowDataPacket[]> {
+    return await this.rows("SELECT * FROM orders ORDER BY id");
+  }
+
+  async triggerNames(): Promise<string[]> {
+    const rows = await this.rows(
+      "SELECT TRIGGER_NAME AS name FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY name",
+    );
+    return rows.map((row) => String(row["name"]));
+  }
+
+  async isWriterWaiting(): Promise<boolean> {
+    const rows = await this.rows(
+      "SELECT trx_id AS id FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'",
+    );
+    return rows.length > 0;
+  }
+}
+
+export function useGateLab(flavor: ServerFlavor): GateLab {
+  const lab = new GateLab(useServer(flavor, { databases: [database] }));
+  beforeEach(() => lab.start());
+  afterEach(() => lab.stop());
+  return lab;
+}
+
+/** Rows of `orders`: two in the slice, two outside. */
+const seed = "INSERT INTO orders VALUES (1, 10, 0, NULL), (2, 150, 0, 22), (3, 50, 0, 33), (4, 160, 0, NULL)";
+
+function given<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the lab is used outside a test");
+  return value;
 }
 
 export interface Refused {

@@ -201,9 +201,7 @@ async function arm(root: Connection, claim: Claim): Promise<void> {
 
 async function hold(server: LocalServer): Promise<HeldByHand> {
   const closer = await connect(server, "root");
-  await closer.query("SET SESSION innodb_lock_wait_timeout = 20, TRANSACTION ISOLATION LEVEL READ COMMITTED").catch(
-    async () => closer.query("SET SESSION innodb_lock_wait_timeout = 20"),
-  );
+  await closer.query("SET SESSION innodb_lock_wait_timeout = 20");
   for (;;) {
     await closer.query("BEGIN");
     try {
@@ -218,6 +216,8 @@ async function hold(server: LocalServer): Promise<HeldByHand> {
   return {
     copy: async () => {
       await using tool = await connect(server, "shardlift");
+      // INSERT … SELECT would lock the rows that it reads, and their writers wait for the gate.
+      await tool.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
       for (const [table, key] of [
         ["orders", "user_id"],
         ["items", "buyer_id"],

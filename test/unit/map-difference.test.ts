@@ -1,14 +1,26 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { boundAt, MAX, MIN } from "../../src/model/key.ts";
-import { ownerOf, rangeProblems, type Keyspace, type Range, type RoutingMap } from "../../src/model/routing-map.ts";
+import {
+  ownerOf,
+  rangeProblems,
+  type Keyspace,
+  type Range,
+  type RoutingMap,
+} from "../../src/model/routing-map.ts";
 import { differenceOf, rebase } from "../../src/routing/map-difference.ts";
 
 /** Any map of keyspace `shop` over the keys 0..40, and one key of it to ask about. */
 const cuts = fc.uniqueArray(fc.integer({ min: 0, max: 40 }), { maxLength: 6 });
 const shards = fc.array(fc.constantFrom("s0", "s1", "s2"), { minLength: 7, maxLength: 7 });
 const anyMap = (epoch: number): fc.Arbitrary<RoutingMap> =>
-  fc.tuple(cuts, shards).map(([at, owners]) => mapOf(epoch, at.toSorted((a, b) => a - b), owners));
+  fc.tuple(cuts, shards).map(([at, owners]) =>
+    mapOf(
+      epoch,
+      at.toSorted((a, b) => a - b),
+      owners,
+    ),
+  );
 
 describe("a difference of two maps", () => {
   test("made in the map that it was planned from, gives the planned owners, one epoch on", () => {
@@ -35,7 +47,9 @@ describe("a difference of two maps", () => {
         if ("conflict" in result) return;
         expect(result.map.epoch).toBe(6);
         expect(rangeProblems("integer", shop(result.map).ranges)).toEqual([]);
-        expect(owners(result.map)).toEqual(now.map((owner, key) => (moved[key] === true ? planned[key] : owner)));
+        expect(owners(result.map)).toEqual(
+          now.map((owner, key) => (moved[key] === true ? planned[key] : owner)),
+        );
       }),
       { numRuns: 500 },
     );
@@ -51,9 +65,14 @@ describe("a difference of two maps", () => {
 
   test("that is more than owners is a bug", () => {
     const map = mapOf(1, [5], ["s0", "s1"]);
-    const other: RoutingMap = { epoch: 2, keyspaces: { shop: { ...shop(map), tables: { orders: { key: "other" } } } } };
+    const other: RoutingMap = {
+      epoch: 2,
+      keyspaces: { shop: { ...shop(map), tables: { orders: { key: "other" } } } },
+    };
     expect(() => differenceOf(map, other)).toThrow("more than owners");
-    expect(() => differenceOf(map, { epoch: 2, keyspaces: { ...map.keyspaces, more: shop(map) } })).toThrow("keyspaces");
+    expect(() => differenceOf(map, { epoch: 2, keyspaces: { ...map.keyspaces, more: shop(map) } })).toThrow(
+      "keyspaces",
+    );
   });
 
   test("of a keyspace whose tables have changed meanwhile is refused", () => {
@@ -72,7 +91,10 @@ function mapOf(epoch: number, at: readonly number[], owners: readonly string[]):
     to: bounds[index + 1] ?? MAX,
     shard: owners[index] ?? "s0",
   }));
-  return { epoch, keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "id" } }, ranges } } };
+  return {
+    epoch,
+    keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "id" } }, ranges } },
+  };
 }
 
 function shop(map: RoutingMap): Keyspace {

@@ -55,7 +55,7 @@ describe("the slice predicate", () => {
   test("does not depend on the time zone of the application inside a trigger", () => {
     const slice = [{ from: boundAt("2024-05-01 10:00:00.250000"), to: boundAt("2024-06-01") }];
     expect(sliceWhere(tableWith("temporal", "timestamp"), slice, "NEW")).toBe(
-      "((UNIX_TIMESTAMP(NEW.`user``id`) >= 1714557600.250000 AND UNIX_TIMESTAMP(NEW.`user``id`) < 1717200000))",
+      "((COALESCE(UNIX_TIMESTAMP(NEW.`user``id`), 0) >= 1714557600.250000 AND COALESCE(UNIX_TIMESTAMP(NEW.`user``id`), 0) < 1717200000))",
     );
     expect(sliceWhere(tableWith("temporal", "datetime"), slice, "OLD")).toContain("OLD.`user``id` >= '2024-05-01 10:00:00.250000'");
   });

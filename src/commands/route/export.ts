@@ -8,7 +8,8 @@ import { movingSlices, twiceWarnings } from "../../routing/route-text.ts";
 import { RoutingStore } from "../../routing/routing-store.ts";
 
 export class RouteExport extends BaseCommand {
-  static override readonly summary = "Print the current routing map as JSON (shardlift.map/v1), for other programs.";
+  static override readonly summary =
+    "Print the current routing map as JSON (shardlift.map/v1), for other programs.";
   static override readonly description =
     "The same document as a file publisher writes. With --out it replaces the file whole, and never by an older map.";
   static override readonly examples = [
@@ -36,7 +37,8 @@ export class RouteExport extends BaseCommand {
     if (!flags.json) for (const text of twice) this.logToStderr(`warning: ${text}`);
     if (flags.out !== undefined) await writeTo(flags.out, store.storeId, map, this.interruptSignal());
     this.print(flags, {
-      text: flags.out === undefined ? JSON.stringify(document, undefined, 2) : `${flags.out}: epoch ${map.epoch}`,
+      text:
+        flags.out === undefined ? JSON.stringify(document, undefined, 2) : `${flags.out}: epoch ${map.epoch}`,
       data: document,
       warnings: [...warnings, ...twice],
     });
@@ -52,5 +54,8 @@ async function writeTo(
   const publisher = new FilePublisher({ path, storeId });
   await publisher.publish(map, signal);
   if ((await publisher.confirm(map)) === "applied") return;
-  throw new ShardliftError("E_PUBLISH", `${path} does not hold the map of epoch ${map.epoch}: it has a newer one`);
+  throw new ShardliftError(
+    "E_PUBLISH",
+    `${path} does not hold the map of epoch ${map.epoch}: it has a newer one`,
+  );
 }

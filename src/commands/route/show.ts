@@ -4,10 +4,14 @@ import { RoutingStore } from "../../routing/routing-store.ts";
 import { movingSlices, routeText } from "../../routing/route-text.ts";
 
 export class RouteShow extends BaseCommand {
-  static override readonly summary = "Show who owns what: the current routing map, what is being moved, and the routers.";
+  static override readonly summary =
+    "Show who owns what: the current routing map, what is being moved, and the routers.";
   static override readonly description =
     "Reads the control store only. Before the first job it shows the map that the configuration starts with.";
-  static override readonly examples = ["<%= config.bin %> <%= command.id %>", "<%= config.bin %> <%= command.id %> --json"];
+  static override readonly examples = [
+    "<%= config.bin %> <%= command.id %>",
+    "<%= config.bin %> <%= command.id %> --json",
+  ];
 
   override async run(): Promise<void> {
     const { flags } = await this.parse(RouteShow);

@@ -1,6 +1,7 @@
 import { invariant } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
 import type { Claim, GateSpec, Gates, GateState, HeldGate, TableShape } from "../engine.ts";
+import { assertClaim } from "./claim-guard.ts";
 import type { Connector } from "./connect.ts";
 import { askAgainMs, blockerSession, oldestTransaction } from "./gate-blockers.ts";
 import { tryClose } from "./gate-closer.ts";
@@ -15,7 +16,7 @@ import {
 } from "./gate-row.ts";
 import { createTriggerSql, gateTable, insertGateSql } from "./gate-sql.ts";
 import { createTriggers, dropTriggers, triggersOf } from "./gate-triggers.ts";
-import { execute, query, type MysqlConnection } from "./query.ts";
+import { execute, inTransaction, query, type MysqlConnection } from "./query.ts";
 
 /**
  * The range gate and its mirror at one MySQL or MariaDB server (DESIGN section 4, facts/gate 8). One row says whether
@@ -68,8 +69,10 @@ class MysqlGates implements Gates {
       row.token === claim.token &&
       row.role === spec.role &&
       row.afterEpoch === spec.afterEpoch;
-    // An untouched row spares MariaDB's old snapshots a needless error 1020 (facts/gate 1.3).
-    if (!asWanted) await this.#writeRow(spec, claim);
+    // An untouched row spares MariaDB's old snapshots a needless error 1020 (facts/gate 1.3). The claim is proved in
+    // any case: what follows is DDL, which can not carry it.
+    if (asWanted) await this.#proveClaim(claim);
+    else await this.#writeRow(spec, claim);
     await createTriggers(this.#context, triggersOf(this.#context, claim, spec), {
       // Between DROP and CREATE writes pass: harmless while the gate is open anyway.
       mayReplace: spec.role === "mirror" || row?.state !== "closed",
@@ -165,6 +168,12 @@ class MysqlGates implements Gates {
         claim.job,
         claim.token,
       ]);
+    });
+  }
+
+  async #proveClaim(claim: Claim): Promise<void> {
+    await this.#with(async (connection) => {
+      await inTransaction(connection, () => assertClaim(connection, claim));
     });
   }
 

@@ -35,8 +35,9 @@ function keyColumn(
   const inTrigger = alias === "NEW" || alias === "OLD";
   if (inTrigger && columnNamed(table, table.shardKey).dataType === "timestamp") {
     // A trigger runs in the time zone of the application's session, where a TIMESTAMP shows another text. The
-    // seconds since 1970 are the stored value itself (manual, Date and Time Functions, UNIX_TIMESTAMP).
-    return { sql: `UNIX_TIMESTAMP(${plain})`, literal: epochSeconds };
+    // seconds since 1970 are the stored value itself (manual, Date and Time Functions, UNIX_TIMESTAMP). For the zero
+    // date MariaDB gives NULL and MySQL 0 (measured).
+    return { sql: `COALESCE(UNIX_TIMESTAMP(${plain}), 0)`, literal: epochSeconds };
   }
   return { sql: plain, literal: (key) => keyLiteral(table.keyType, key) };
 }

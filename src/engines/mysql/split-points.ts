@@ -20,7 +20,7 @@ export async function findSplitPoints(
   count: number,
   exactRows = 500_000,
 ): Promise<KeyValue[]> {
-  const probe = new KeyProbe(connection, table, sliceWhere(table, slice));
+  const probe = new KeyProbe(connection, table, sliceWhere(table, slice, "t"));
   const rows = await probe.countRows(exactRows);
   const least = await probe.leastKey();
   const wished =
@@ -124,7 +124,8 @@ class KeyProbe {
     this.#connection = connection;
     this.table = table;
     this.#where = where;
-    this.#column = quoteIdentifier(table.shardKey);
+    // Qualified: ORDER BY would take the result column of the same name, which is a text, for the column.
+    this.#column = `t.${quoteIdentifier(table.shardKey)}`;
     this.#scale = column.scale ?? 0;
     this.#dateOnly = column.dataType === "date";
   }
@@ -171,7 +172,7 @@ class KeyProbe {
   }
 
   get #table(): string {
-    return quoteIdentifier(this.table.name);
+    return `${quoteIdentifier(this.table.name)} AS t`;
   }
 
   #literal(key: KeyValue): string {

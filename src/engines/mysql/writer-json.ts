@@ -1,4 +1,4 @@
-import type { JsonDecimal } from "./json-decimals.ts";
+import { invariant } from "../../errors/error.ts";
 import { keyToLiterals, whereKeys } from "./key-codec.ts";
 import { fromByKey } from "./key-index.ts";
 import { execute, type MysqlConnection } from "./query.ts";
@@ -30,37 +30,51 @@ function shapeOfPatch({ field, decimals }: JsonPatch): string {
 }
 
 async function patchRows(connection: MysqlConnection, write: RowWrite, patches: readonly JsonPatch[]): Promise<void> {
+  // An UPDATE that finds the old value equal to the new one writes nothing, and 2.5 equals 2.50: so the value is
+  // changed first, by as little as a CHECK will hardly notice, and then back to what it is to be.
+  await setNumbers(connection, write, patches, (text) => `${text}${text.includes(".") ? "" : "."}00000001`);
+  await setNumbers(connection, write, patches, (text) => text);
+}
+
+async function setNumbers(
+  connection: MysqlConnection,
+  write: RowWrite,
+  patches: readonly JsonPatch[],
+  number: (text: string) => string,
+): Promise<void> {
   const { table } = write;
   const [first] = patches;
   const column = copiedColumns(table)[first?.field ?? -1];
   if (first === undefined || column === undefined) return;
   const name = quoteIdentifier(column.name);
-  const values = first.decimals.map(({ path }, index) => `${utf8(path)}, ${valueByKey(table, patches, index)}`);
+  const values = first.decimals.map(
+    ({ path }, index) => `${utf8(path)}, ${valueByKey(table, patches, (patch) => number(decimalText(patch, index)))}`,
+  );
+  const set = [`${name}=JSON_SET(${name}, ${values.join(", ")})`, ...untouchedTimes(table)].join(", ");
   const keys = patches.map(({ key }) => key);
-  // Around a bare JSON_SET the server would update in place, and leave 2.5 alone because it equals 2.50.
-  const set = [`${name}=COALESCE(JSON_SET(${name}, ${values.join(", ")}))`, ...untouchedTimes(table)].join(", ");
   const sql = `UPDATE ${fromByKey(table, "t")} SET ${set} WHERE ${whereKeys(table, keys)}`;
-  // The driver counts rows found, whether they changed or not.
-  const { affectedRows, warningStatus } = await execute(connection, sql);
-  if (affectedRows === patches.length && warningStatus === 0) return;
-  const what = `${patches.length} JSON values to put right, ${affectedRows} found, ${warningStatus} warnings`;
+  const { info, warningStatus } = await execute(connection, sql);
+  // `Rows matched: 2  Changed: 2  Warnings: 0`, in the language of lc_messages: the driver reads the English one only.
+  const [found, changed] = info.match(/\d+/g)?.map(Number) ?? [];
+  if (found === patches.length && changed === patches.length && warningStatus === 0) return;
+  const what = `${patches.length} JSON values to put right, ${found} found, ${changed} changed, ${warningStatus} warnings`;
   throw rowsRefused(write, what, await serverWarnings(connection));
 }
 
-function valueByKey(table: MysqlTable, patches: readonly JsonPatch[], index: number): string {
-  const whens = patches.map(({ key, decimals }) => {
-    const equal = keyToLiterals(table, key).map(
+function valueByKey(table: MysqlTable, patches: readonly JsonPatch[], value: (patch: JsonPatch) => string): string {
+  const whens = patches.map((patch) => {
+    const equal = keyToLiterals(table, patch.key).map(
       (literal, part) => `${quoteIdentifier(table.primaryKey[part] ?? "")}=${literal}`,
     );
-    return `WHEN ${equal.join(" AND ")} THEN ${decimalLiteral(decimals[index])}`;
+    return `WHEN ${equal.join(" AND ")} THEN ${value(patch)}`;
   });
   return `CASE ${whens.join(" ")} END`;
 }
 
-function decimalLiteral(decimal: JsonDecimal | undefined): string {
-  const text = decimal?.text ?? "";
+function decimalText({ decimals }: JsonPatch, index: number): string {
+  const text = decimals[index]?.text ?? "";
   // Nothing but digits may pass unquoted.
-  if (!/^-?\d+(\.\d+)?$/.test(text)) throw new TypeError(`"${text}" is not a decimal`);
+  invariant(/^-?\d+(\.\d+)?$/.test(text), `"${text}" is not a decimal`);
   return text;
 }
 

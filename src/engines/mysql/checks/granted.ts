@@ -50,7 +50,7 @@ function matches(pattern: string, database: string): boolean {
       return literal(escaped ?? other ?? "");
     },
   );
-  return new RegExp(`^${source}$`, "s").test(database);
+  return new RegExp(`^${source}$`, "su").test(database);
 }
 
 function literal(character: string): string {
