@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Claim } from "../engines/engine.ts";
 import { invariant, ShardliftError } from "../errors/error.ts";
+import { Mutex } from "../lib/wait.ts";
 import { hostIdentity } from "./host-identity.ts";
 import {
   decodeJob,
@@ -43,6 +44,8 @@ export class JobClaim implements AsyncDisposable {
   readonly #runner: Runner;
   readonly #ttlMs: number;
   readonly #lost = new AbortController();
+  /** One write at a time: two of this runner's own must not look like somebody else's to each other. */
+  readonly #turns = new Mutex();
   #token: Rev;
   #lease: KeptLease;
   #nextSeq: number;
@@ -109,29 +112,33 @@ export class JobClaim implements AsyncDisposable {
 
   /** Changes the job's record. Nobody else can change it meanwhile, so `change` is called once. */
   async update(change: (record: JobRecord) => JobRecord): Promise<JobRecord> {
-    const { record, rev } = await requireJob(this.#store, this.job);
-    const next = jobRecordSchema.parse({ ...change(record), stamp: randomUUID() });
-    invariant(next.id === this.job, "a job changes its id");
-    const key = jobKey(this.job);
-    await this.#write({
-      guards: [this.guard, { key, rev }],
-      ops: [{ put: key, value: encodeJson(next) }],
-      witness: key,
-      isMine: (entry) => entry !== undefined && decodeJob(entry).stamp === next.stamp,
+    return this.#turns.run(async () => {
+      const { record, rev } = await requireJob(this.#store, this.job);
+      const next = jobRecordSchema.parse({ ...change(record), stamp: randomUUID() });
+      invariant(next.id === this.job, "a job changes its id");
+      const key = jobKey(this.job);
+      await this.#write({
+        guards: [this.guard, { key, rev }],
+        ops: [{ put: key, value: encodeJson(next) }],
+        witness: key,
+        isMine: (entry) => entry !== undefined && decodeJob(entry).stamp === next.stamp,
+      });
+      return next;
     });
-    return next;
   }
 
   /** One entry of the journal; it is there when this returns. */
   async append(kind: string, data: unknown = null): Promise<JournalEntry> {
-    const entry = await appendJournal(this.#store, this.guard, {
-      job: this.job,
-      seq: this.#nextSeq,
-      kind,
-      data,
+    return this.#turns.run(async () => {
+      const entry = await appendJournal(this.#store, this.guard, {
+        job: this.job,
+        seq: this.#nextSeq,
+        kind,
+        data,
+      });
+      this.#nextSeq++;
+      return entry;
     });
-    this.#nextSeq++;
-    return entry;
   }
 
   /**
@@ -139,14 +146,10 @@ export class JobClaim implements AsyncDisposable {
    * first write can not land any more (pitfalls 18). The servers must be told the new token next.
    */
   async retake(): Promise<Claim> {
-    const stamp = randomUUID();
-    this.#token = await this.#write({
-      guards: [this.guard],
-      ops: [{ put: claimKey(this.job), value: encodeJson(claimRecord(this.job, this.#runner, stamp)) }],
-      witness: claimKey(this.job),
-      isMine: hasStamp(stamp),
+    return this.#turns.run(async () => {
+      this.#token = await this.#writeClaim(null);
+      return this.claim;
     });
-    return this.claim;
   }
 
   /** Lets go; late writes of this runner are refused from here on. Idempotent. */
@@ -154,28 +157,38 @@ export class JobClaim implements AsyncDisposable {
     if (this.#released) return;
     this.#released = true;
     await this.#returning;
-    if (!this.#lost.signal.aborted) {
-      const stamp = randomUUID();
-      const value = { ...claimRecord(this.job, this.#runner, stamp), releasedAt: new Date().toISOString() };
-      await this.#write({
-        guards: [this.guard],
-        ops: [{ put: claimKey(this.job), value: encodeJson(value) }],
-        witness: claimKey(this.job),
-        isMine: hasStamp(stamp),
-      });
-    }
-    await this.#lease.close();
+    await this.#turns.run(async () => {
+      if (!this.#lost.signal.aborted) await this.#writeClaim(new Date().toISOString());
+      await this.#lease.close();
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }
 
+  async #writeClaim(releasedAt: string | null): Promise<Rev> {
+    const stamp = randomUUID();
+    return this.#write({
+      guards: [this.guard],
+      ops: [
+        {
+          put: claimKey(this.job),
+          value: encodeJson({ ...claimRecord(this.job, this.#runner, stamp), releasedAt }),
+        },
+      ],
+      witness: claimKey(this.job),
+      isMine: hasStamp(stamp),
+    });
+  }
+
+  /** The first guard is the claim's. */
   async #write(write: StampedWrite): Promise<Rev> {
     const settled = await settle(this.#store, write, writeMs);
     if (settled.kind === "applied") return settled.rev;
     if (settled.kind === "unknown") throw settled.cause;
-    throw this.#replaced();
+    if (settled.current[0]?.rev !== this.#token) throw this.#replaced();
+    throw new ShardliftError("E_BUG", `${write.witness} was changed without the claim of job ${this.job}`);
   }
 
   #replaced(): ShardliftError {
@@ -186,7 +199,7 @@ export class JobClaim implements AsyncDisposable {
 
   #comeBackWhenLost(): void {
     this.#lease.lost.addEventListener("abort", () => {
-      if (!this.#released) this.#returning = this.#comeBack();
+      if (!this.#released) this.#returning = this.#turns.run(async () => this.#comeBack());
     });
   }
 
@@ -197,8 +210,10 @@ export class JobClaim implements AsyncDisposable {
       const lease = stack.use(await KeptLease.grant(this.#store, this.#ttlMs));
       const stamp = randomUUID();
       const key = runnerKey(this.job);
+      // Not yet gone when it was only this process that could not reach the store; whose it is, the claim's guard says.
+      const standing = await this.#store.get(key);
       await this.#write({
-        guards: [this.guard, { key, rev: 0 }],
+        guards: [this.guard, { key, rev: standing?.rev ?? 0 }],
         ops: [{ put: key, value: encodeJson({ runner: this.#runner, stamp }), lease: lease.id }],
         witness: key,
         isMine: hasStamp(stamp),

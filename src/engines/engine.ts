@@ -360,7 +360,7 @@ export interface Ledger {
   /** Deletes the job's rows of the slice from a table, in bounded chunks (abort). */
   deleteSlice(shape: TableShape, slice: Slice, signal: AbortSignal): Promise<number>;
   /** Drops a table that this job has created and that holds no row outside the slice (abort). */
-  dropCreated(shape: TableShape): Promise<void>;
+  dropCreated(shape: TableShape, slice: Slice): Promise<void>;
   /** Removes the job's rows; drops the helper tables when no job is left. */
   uninstall(): Promise<void>;
   /** Every object that shardlift has at this server, for reports and for the leftovers test. */

@@ -84,7 +84,7 @@ async function emptyTargets(
     const existing = await target.catalog.existing(plan.tables.map((table) => table.name));
     for (const table of plan.tables.filter(({ name }) => existing.has(name))) {
       if (created.has(`${move.to}/${table.name}`)) {
-        await target.ledger.dropCreated(table);
+        await target.ledger.dropCreated(table, move.slice);
         tablesDropped.push(`${move.to}.${table.name}`);
       } else {
         rowsDeleted += await target.ledger.deleteSlice(table, move.slice, signal);

@@ -13,14 +13,16 @@ export interface RateReading {
 
 const windowsSeconds = [60, 900] as const;
 
-/** Exponentially weighted rates over one and fifteen minutes. */
+/** Exponentially weighted rates over one and fifteen minutes; plain averages until a window is full. */
 export class Rates {
+  #startedAt: number | undefined;
   #last: { readonly at: number; readonly amounts: Amounts } | undefined;
   #rates: { percent: number; rows: number; bytes: number }[] | undefined;
 
   /** `at` in ms of a clock that never goes back. */
   sample(at: number, amounts: Amounts): RateReading {
     const last = this.#last;
+    this.#startedAt ??= at;
     if (last !== undefined && at > last.at) {
       const seconds = (at - last.at) / 1_000;
       const now = {
@@ -28,8 +30,11 @@ export class Rates {
         rows: (amounts.rows - last.amounts.rows) / seconds,
         bytes: (amounts.bytes - last.amounts.bytes) / seconds,
       };
-      const old = this.#rates ?? windowsSeconds.map(() => now);
-      this.#rates = windowsSeconds.map((window, index) => blend(old[index] ?? now, now, seconds / window));
+      const elapsed = (at - this.#startedAt) / 1_000;
+      const old = this.#rates;
+      this.#rates = windowsSeconds.map((window, index) =>
+        blend(old?.[index] ?? now, now, Math.max(1 - Math.exp(-seconds / window), seconds / elapsed)),
+      );
     }
     if (last === undefined || at > last.at) this.#last = { at, amounts };
     const [fast] = this.#rates ?? [];
@@ -52,9 +57,8 @@ export class Rates {
 function blend(
   old: { percent: number; rows: number; bytes: number },
   now: { percent: number; rows: number; bytes: number },
-  ratio: number,
+  weight: number,
 ): { percent: number; rows: number; bytes: number } {
-  const weight = 1 - Math.exp(-ratio);
   const mix = (a: number, b: number): number => a + (b - a) * weight;
   return { percent: mix(old.percent, now.percent), rows: mix(old.rows, now.rows), bytes: mix(old.bytes, now.bytes) };
 }

@@ -2,7 +2,7 @@ import { JobClaim } from "../control/job-claim.ts";
 import { requireJob, type JobRecord } from "../control/job-records.ts";
 import { readJournal } from "../control/journal.ts";
 import { thisRunner } from "../control/runner.ts";
-import { lockSlice } from "../control/slice-locks.ts";
+import { lockSlice, unlockSlices } from "../control/slice-locks.ts";
 import { gatePoints } from "../cutover/gate-points.ts";
 import { PastNoReturn } from "../cutover/cutover.ts";
 import type { CutoverResult } from "../cutover/cutover-context.ts";
@@ -74,14 +74,20 @@ class Run {
   }
 
   async go(options: RunOptions, interrupt: AbortSignal): Promise<JobEnd> {
-    const fresh = this.#state === "planned";
     await this.#setState("preparing");
+    const journal = await readJournal(this.#deps.store, this.#claim.job);
     await using background = new Background();
     const signal = AbortSignal.any([interrupt, background.signal, this.#claim.lost]);
     await using sessions = await openSessions(this.#deps, this.#plan, this.#claim.claim);
-    const ended = await this.#alreadySwitched(fresh, sessions.all, signal);
-    if (ended !== undefined) return ended;
-    const moves = await this.#phase("prepare", () => this.#prepare(fresh, sessions.all, signal));
+    if (journal.some(({ kind }) => kind === "commit-closed.about")) {
+      const ended = await this.#settleCutover(sessions.all, signal);
+      if (ended !== undefined) return ended;
+    }
+    const fresh = !journal.some(({ kind }) => kind === "preflight.did");
+    const moves = await this.#phase("prepare", async () => {
+      await this.#check(fresh, sessions.all, signal);
+      return await this.#prepare(sessions.all, signal);
+    });
     return await this.#work({
       deps: this.#deps,
       job: this.#claim.job,
@@ -115,18 +121,30 @@ class Run {
     }));
   }
 
-  async #prepare(
-    fresh: boolean,
-    sessions: ReadonlyMap<string, Session>,
-    signal: AbortSignal,
-  ): Promise<JobContext["moves"]> {
+  /** Nothing is touched before this has passed; a new job that it refuses is over, and the slice is free again. */
+  async #check(fresh: boolean, sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<void> {
     const { keyType } = keyspaceOf(this.#plan.before, this.#plan.keyspace);
-    await refuseStalePlan(this.#deps, this.#plan, sessions, { fresh });
-    await lockSlice(this.#deps.store, this.#claim.claim, this.#plan.keyspace, {
-      keyType,
-      slice: this.#plan.moves.flatMap((move) => move.slice),
-    });
-    if (fresh) await this.#preflight(sessions, signal);
+    try {
+      await refuseStalePlan(this.#deps, this.#plan, sessions, { fresh });
+      await lockSlice(this.#deps.store, this.#claim.claim, this.#plan.keyspace, {
+        keyType,
+        slice: this.#plan.moves.flatMap((move) => move.slice),
+      });
+      if (!fresh) return;
+      for (const { where, why } of await preflightPlan(this.#deps, this.#plan, sessions, signal)) {
+        this.#deps.reporter.event({ kind: "note", level: "warning", text: `${where}: ${why}` });
+      }
+      await this.#journal("preflight", "did");
+    } catch (error) {
+      if (fresh) {
+        await unlockSlices(this.#deps.store, this.#claim.claim, this.#plan.keyspace);
+        await this.#setState("aborted", error instanceof Error ? error.message : String(error));
+      }
+      throw error;
+    }
+  }
+
+  async #prepare(sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<JobContext["moves"]> {
     for (const session of sessions.values()) {
       await session.ledger.install();
       await session.ledger.claim();
@@ -142,12 +160,6 @@ class Run {
     const moves = [];
     for (const move of this.#plan.moves) moves.push(await prepareMove(context, move));
     return moves;
-  }
-
-  async #preflight(sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<void> {
-    for (const { where, why } of await preflightPlan(this.#deps, this.#plan, sessions, signal)) {
-      this.#deps.reporter.event({ kind: "note", level: "warning", text: `${where}: ${why}` });
-    }
   }
 
   async #work(context: JobContext): Promise<JobEnd> {
@@ -168,6 +180,7 @@ class Run {
         phase = next;
       });
       await stopBeside(context);
+      await writeProgress(this.#deps.store, this.#claim, meter.snapshot(phase));
       return this.#end(context, end, copySeconds);
     } catch (error) {
       await quietly(() => stopBeside(context));
@@ -177,10 +190,10 @@ class Run {
 
   async #phases(context: JobContext, entered: (phase: PhaseName) => void): Promise<CutoverEnd> {
     entered("copy");
-    const copied = await this.#phase("copy", () => copyPhase(context));
+    const copied = await this.#phase("copy", () => copyPhase(context), context.meter);
     entered("verify");
     if (copied.kind === "stop-here") return copied;
-    const verified = await this.#phase("verify", () => verifyPhase(context));
+    const verified = await this.#phase("verify", () => verifyPhase(context), context.meter);
     if (verified.kind === "stop-here") return verified;
     entered("cutover");
     return await this.#phase("cutover", () => cutoverPhase(context));
@@ -206,14 +219,7 @@ class Run {
   }
 
   /** A run that died inside its cutover left gates that have to follow the map before anything else happens. */
-  async #alreadySwitched(
-    fresh: boolean,
-    sessions: ReadonlyMap<string, Session>,
-    signal: AbortSignal,
-  ): Promise<JobEnd | undefined> {
-    if (fresh) return undefined;
-    const journal = await readJournal(this.#deps.store, this.#claim.job);
-    if (!journal.some((entry) => entry.kind === "commit-closed.about")) return undefined;
+  async #settleCutover(sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<JobEnd | undefined> {
     for (const session of sessions.values()) await session.ledger.claim();
     const ownership = await ownershipOf(this.#deps, this.#plan);
     await settleGates(this.#claim.job, ownership, gatePoints(this.#plan, sessions));
@@ -247,11 +253,12 @@ class Run {
     };
   }
 
-  async #phase<T>(phase: PhaseName, work: () => Promise<T>): Promise<T> {
+  async #phase<T>(phase: PhaseName, work: () => Promise<T>, meter?: ProgressMeter): Promise<T> {
     const { reporter } = this.#deps;
     reporter.event({ kind: "phase", phase, at: "start" });
     try {
       const result = await work();
+      if (meter !== undefined) reporter.event({ kind: "progress", progress: meter.snapshot(phase) });
       reporter.event({ kind: "phase", phase, at: "done" });
       return result;
     } catch (error) {

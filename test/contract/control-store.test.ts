@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { encodeJson } from "../../src/control/json.ts";
 import { hasStamp, settle, type StampedWrite } from "../../src/control/settle.ts";
@@ -231,9 +232,9 @@ describe.each(backends)("control store: $name", ({ make }) => {
 
     test("from the revision of a list has no gap", async () => {
       const [store, other] = [await open(), await open()];
-      let stop = false;
+      const stop = new AbortController();
       const writing = (async () => {
-        for (let n = 0; !stop; n++) {
+        for (let n = 0; !stop.signal.aborted; n++) {
           await create(other, `w/${String(n).padStart(5, "0")}`, "v");
           await delay(1);
         }
@@ -245,7 +246,7 @@ describe.each(backends)("control store: $name", ({ make }) => {
         expect(next?.rev).toBe(rev + 1);
         expect(next?.events[0]?.key).toBe(`w/${String(entries.length).padStart(5, "0")}`);
       }
-      stop = true;
+      stop.abort();
       await writing;
     });
 
@@ -387,7 +388,7 @@ async function sqliteBackend(): Promise<Backend> {
     open: async (options) => openSqliteStore(file, options),
     remove: async () => rm(folder, { recursive: true }),
     writer: (name, count) => {
-      const script = join(import.meta.dirname, "../support/control-child.ts");
+      const script = fileURLToPath(new URL("../support/control-child.ts", import.meta.url));
       const child = spawn(process.execPath, [script, "write", file, name, String(count)], {
         stdio: ["ignore", "pipe", "inherit"],
       });

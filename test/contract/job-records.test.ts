@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { getBlob, putBlob } from "../../src/control/blobs.ts";
 import { JobClaim } from "../../src/control/job-claim.ts";
@@ -48,7 +49,7 @@ const take = async (job = "j1", ttlMs?: number): Promise<JobClaim> =>
 
 /** A process of its own; resolves with the first line that it says. */
 async function child(mode: "claim" | "race", job: string): Promise<{ said: string; process: ChildProcess }> {
-  const script = join(import.meta.dirname, "../support/control-child.ts");
+  const script = fileURLToPath(new URL("../support/control-child.ts", import.meta.url));
   const process = spawn(globalThis.process.execPath, [script, mode, file, job], {
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -81,6 +82,24 @@ describe("a job's record", () => {
     await expect(first.append("late")).rejects.toMatchObject({ code: "E_JOB_HELD" });
     expect((await readJob(store, "j1"))?.record.state).toBe("copying");
     await second.release();
+  });
+
+  test("takes concurrent changes of one runner in turn", async () => {
+    await createJob(store, newJob());
+    const claim = await take();
+    await Promise.all(
+      Array.from({ length: 20 }, async (_, n) => {
+        await claim.update((record) => ({ ...record, [`field${n}`]: n }));
+        await claim.append(`entry ${n}`);
+        if (n % 7 === 0) await claim.retake();
+      }),
+    );
+    expect(
+      Object.keys((await readJob(store, "j1"))?.record ?? {}).filter((key) => key.startsWith("field")),
+    ).toHaveLength(20);
+    expect(await readJournal(store, "j1")).toHaveLength(20);
+    expect(claim.lost.aborted).toBe(false);
+    await claim.release();
   });
 
   test("survives a lost answer without a false conflict", async () => {

@@ -115,7 +115,7 @@ describeServers("the catalog", (flavor) => {
          id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, \`na,me\` VARCHAR(20) CHARACTER SET latin1 NOT NULL DEFAULT 'a,\`(b''' COMMENT 'one\ntwo, KEY \`x\` (',
          p INT, \`mixed\nname\` INT, z DATE NOT NULL DEFAULT '2000-01-01', full_name VARCHAR(40) ${strange[flavor]}, gone INT NOT NULL DEFAULT 3 INVISIBLE,
          j JSON, PRIMARY KEY (id), UNIQUE KEY \`u\`\`q\` (\`na,me\`, id), KEY \`k)1\` (p, \`na,me\`(3)), KEY k2 (\`mixed\nname\`),
-         CONSTRAINT \`f\`\`k\` FOREIGN KEY (p) REFERENCES parent (id), CHECK (p > 0)
+         CONSTRAINT \`f k,(\` FOREIGN KEY (p) REFERENCES parent (id), CHECK (p > 0)
        ) ENGINE=InnoDB AUTO_INCREMENT=900 DEFAULT CHARSET=utf8mb4 COMMENT='said AUTO_INCREMENT=5'`,
       "shop",
     );

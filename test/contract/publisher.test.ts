@@ -107,11 +107,11 @@ describe("the published file", () => {
 
   test("is whole for a reader at every moment", async () => {
     await publisher().publish(mapAt(1), signal);
-    let stop = false;
+    const stop = new AbortController();
     let reads = 0;
     const reading = (async () => {
       let last = 0;
-      while (!stop) {
+      while (!stop.signal.aborted) {
         const { epoch } = JSON.parse(await readFile(path(), "utf8")) as { epoch: number };
         expect(epoch).toBeGreaterThanOrEqual(last);
         last = epoch;
@@ -119,7 +119,7 @@ describe("the published file", () => {
       }
     })();
     for (let epoch = 2; epoch <= 40; epoch++) await publisher().publish(mapAt(epoch), signal);
-    stop = true;
+    stop.abort();
     await reading;
     expect(reads).toBeGreaterThan(10);
   });

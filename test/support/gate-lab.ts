@@ -139,6 +139,26 @@ export function useGateLab(flavor: ServerFlavor): GateLab {
 /** Rows of `orders`: two in the slice, two outside. */
 const seed = "INSERT INTO orders VALUES (1, 10, 0, NULL), (2, 150, 0, 22), (3, 50, 0, 33), (4, 160, 0, NULL)";
 
+/** Every way to change a row of the slice, or to bring one in or out. */
+export const sliceWrites: Readonly<Record<string, string>> = {
+  "an INSERT": "INSERT INTO orders VALUES (5, 100, 0, NULL)",
+  "a multi-row INSERT with one row in the slice":
+    "INSERT INTO orders VALUES (6, 1, 0, NULL), (7, 170, 0, NULL)",
+  "an INSERT … SELECT": "INSERT INTO orders SELECT id + 100, user_id, v, NULL FROM orders",
+  "an INSERT IGNORE": "INSERT IGNORE INTO orders VALUES (5, 100, 0, NULL)",
+  "an UPDATE in the slice": "UPDATE orders SET v = 1 WHERE id = 2",
+  "an UPDATE over the whole table": "UPDATE orders SET v = v + 1",
+  "an UPDATE IGNORE": "UPDATE IGNORE orders SET v = 1 WHERE id = 2",
+  "an UPDATE that brings a row in": "UPDATE orders SET user_id = 100 WHERE id = 1",
+  "an UPDATE that takes a row out": "UPDATE orders SET user_id = 1 WHERE id = 2",
+  "a multi-table UPDATE": "UPDATE orders o JOIN orders p ON p.id = o.id SET o.v = 1 WHERE p.id = 2",
+  "a DELETE": "DELETE FROM orders WHERE id = 2",
+  "a REPLACE of a row in the slice": "REPLACE INTO orders VALUES (2, 1, 0, NULL)",
+  "a REPLACE that removes a row of the slice by another key": "REPLACE INTO orders VALUES (9, 1, 0, 22)",
+  "an INSERT … ON DUPLICATE KEY UPDATE of a row in the slice":
+    "INSERT INTO orders VALUES (2, 1, 0, NULL) ON DUPLICATE KEY UPDATE v = 1",
+};
+
 function given<T>(value: T | undefined): T {
   if (value === undefined) throw new Error("the lab is used outside a test");
   return value;

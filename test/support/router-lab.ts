@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Connection, RowDataPacket } from "mysql2/promise";
+import type { Connection, ConnectionOptions, RowDataPacket } from "mysql2/promise";
 import { claimKey } from "../../src/control/keys.ts";
 import { openSqliteStore } from "../../src/control/sqlite-store.ts";
 import type { ControlStore } from "../../src/control/store.ts";
@@ -61,6 +61,7 @@ export interface Lab extends AsyncDisposable {
   router(settings?: Partial<RouterSettings>, ports?: Partial<Record<Shard, number>>): Promise<Router>;
   /** On a store that the test has put something around. */
   routerOn(store: ControlStore, settings?: Partial<RouterSettings>): Promise<Router>;
+  connectRoot(shard: Shard, options?: ConnectionOptions): Promise<Connection>;
   rows(shard: Shard, sql: string): Promise<RowDataPacket[]>;
   /** Arms gate and mirror: state open and closed. */
   arm(): Promise<void>;
@@ -121,6 +122,7 @@ export async function openLab(server: LocalServer, first: RoutingMap = mapOf(1, 
     root,
     router: async (settings, ports) => routerOn(await openSqliteStore(storePath), settings, ports),
     routerOn,
+    connectRoot: async (name, options) => connect(server, "root", { database: name, ...options }),
     rows: async (name, sql) => {
       await using connection = await connect(server, "root", { database: name });
       const [rows] = await connection.query<RowDataPacket[]>(sql);

@@ -39,8 +39,11 @@ export function parseCreateTable(sql: string): CreateTable {
   return broken("has no end");
 }
 
+/** MariaDB prints a foreign key whose name holds a backtick without doubling it; nothing can tell where that ends. */
 function broken(how: string): never {
-  throw new ShardliftError("E_BUG", `SHOW CREATE TABLE ${how}`);
+  throw new ShardliftError("E_PREFLIGHT", `what SHOW CREATE TABLE prints ${how}`, {
+    next: "Look at SHOW CREATE TABLE; rename what has quotes in its name (a foreign key, usually).",
+  });
 }
 
 export function formatCreateTable({ head, definitions, tail }: CreateTable): string {

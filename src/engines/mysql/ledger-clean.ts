@@ -3,8 +3,8 @@ import { sleep } from "../../lib/wait.ts";
 import type { Slice } from "../../model/slice.ts";
 import type { Claim, KeyId } from "../engine.ts";
 import { assertClaim } from "./claim-guard.ts";
-import { fromByKey, orderByKey } from "./key-index.ts";
-import { keyFromParts, keySelectList, whereInterval } from "./key-codec.ts";
+import { fromByKey, orderByKey, selectKey } from "./key-index.ts";
+import { keyFromParts, whereInterval } from "./key-codec.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { execute, inTransaction, query, queryArrays, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
@@ -47,22 +47,22 @@ async function keyAfter(
   table: MysqlTable,
   from: KeyId | undefined,
 ): Promise<KeyId | undefined> {
-  const names = keySelectList(table, "t").map((part, index) => `${part} AS k${index}`);
   const [row] = await queryArrays(
     connection,
-    `SELECT ${names.join(", ")} FROM ${fromByKey(table, "t")} WHERE ${whereInterval(table, { from, to: undefined }, "t")} ORDER BY ${orderByKey(table)} LIMIT 1 OFFSET ${pieceRows}`,
+    `SELECT ${selectKey(table, "t")} FROM ${fromByKey(table, "t")} WHERE ${whereInterval(table, { from, to: undefined }, "t")} ORDER BY ${orderByKey(table)} LIMIT 1 OFFSET ${pieceRows}`,
   );
   return row === undefined ? undefined : keyFromParts(row.map(String));
 }
 
 /**
- * Drops a table that carries the job's stamp, if it is empty by now. A table that has lost or never had the stamp, or
- * that holds rows, stays: they can only be somebody else's (facts/pitfalls 19).
+ * Drops a table that carries the job's stamp and holds nothing but the job's slice. A table that has lost or never had
+ * the stamp, or that holds other rows, stays: they can only be somebody else's (facts/pitfalls 19).
  */
 export async function dropCreatedTable(
   connection: MysqlConnection,
   claim: Claim,
   table: MysqlTable,
+  slice: Slice,
 ): Promise<void> {
   await assertClaim(connection, claim);
   const stamps = await query(
@@ -73,7 +73,8 @@ export async function dropCreatedTable(
   if (stamps.length === 0) return;
   const name = quoteIdentifier(table.name);
   if (await exists(connection, table.name)) {
-    const rows = await query(connection, `SELECT 1 AS one FROM ${name} LIMIT 1`);
+    const outside = `(${sliceWhere(table, slice)}) IS NOT TRUE`;
+    const rows = await query(connection, `SELECT 1 AS one FROM ${name} WHERE ${outside} LIMIT 1`);
     if (rows.length > 0) {
       throw new ShardliftError(
         "E_KEY_COLLISION",

@@ -2,6 +2,7 @@ import { invariant } from "../../errors/error.ts";
 import type { Slice } from "../../model/slice.ts";
 import type { Checkpoint, Claim, KeyInterval, Ledger, Position, TableShape } from "../engine.ts";
 import { assertClaim } from "./claim-guard.ts";
+import type { Connector } from "./connect.ts";
 import type { ControlPool } from "./control-pool.ts";
 import { isMissingObject } from "./errors.ts";
 import { takeClaim } from "./ledger-claim.ts";
@@ -20,12 +21,12 @@ import { mysqlTable } from "./table.ts";
 export class MysqlLedger implements Ledger {
   readonly #pool: ControlPool;
   readonly #claim: Claim | undefined;
-  readonly #signal: AbortSignal;
+  readonly #connector: Connector;
 
-  constructor(pool: ControlPool, claim: Claim | undefined, signal: AbortSignal) {
+  constructor(pool: ControlPool, claim: Claim | undefined, connector: Connector) {
     this.#pool = pool;
     this.#claim = claim;
-    this.#signal = signal;
+    this.#connector = connector;
   }
 
   install(): Promise<void> {
@@ -37,11 +38,14 @@ export class MysqlLedger implements Ledger {
    * should another job's uninstall come in between, it starts over.
    */
   async claim(): Promise<void> {
-    const limits = { signal: this.#signal, timeoutMs: 60_000 };
+    const limits = { signal: this.#connector.signal, timeoutMs: 60_000 };
+    // A frozen runner may stand on the lease row: each try at it is short.
+    const connection = await this.#connector.connect("control", { innodb_lock_wait_timeout: 1 });
+    await using _closing = { [Symbol.asyncDispose]: () => this.#connector.close(connection) };
     for (let attempt = 1; ; attempt += 1) {
       await this.install();
       try {
-        await this.#pool.use((connection) => takeClaim(connection, this.#mustHaveClaim(), limits));
+        await takeClaim(connection, this.#mustHaveClaim(), limits);
         return;
       } catch (error) {
         if (!isMissingObject(error) || attempt === 3) throw error;
@@ -97,9 +101,9 @@ export class MysqlLedger implements Ledger {
     );
   }
 
-  dropCreated(shape: TableShape): Promise<void> {
+  dropCreated(shape: TableShape, slice: Slice): Promise<void> {
     return this.#pool.use((connection) =>
-      dropCreatedTable(connection, this.#mustHaveClaim(), mysqlTable(shape)),
+      dropCreatedTable(connection, this.#mustHaveClaim(), mysqlTable(shape), slice),
     );
   }
 

@@ -40,7 +40,7 @@ export class MysqlSession implements Session {
     this.reader = new MysqlReader(connector);
     this.log = new SessionLog(connector);
     this.digests = new MysqlDigests(connector);
-    this.ledger = new MysqlLedger(this.control, claim, connector.signal);
+    this.ledger = new MysqlLedger(this.control, claim, connector);
     this.gates = gates;
     if (claim !== undefined) {
       const seenGtids = (): string => this.log.seenGtids();
