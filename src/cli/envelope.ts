@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { InputError, type ShardliftError } from "../errors/error.ts";
+import { MismatchError } from "../verify/mismatch.ts";
 import type { Secrets } from "../lib/redact.ts";
 import { causesOf, type Failure } from "./failure.ts";
 
@@ -35,6 +36,15 @@ const finding = z.strictObject({
   fix: z.string(),
 });
 
+const mismatch = z.strictObject({
+  table: z.string(),
+  key: z.string(),
+  shown: z.string().describe("The key as people read it."),
+  kind: z.enum(["missing at target", "only at target", "different"]),
+  sourceHash: z.string().optional(),
+  targetHash: z.string().optional(),
+});
+
 export const errorEnvelope = z.strictObject({
   schema: z.literal("shardlift.error/v1"),
   error: z.strictObject({
@@ -48,6 +58,7 @@ export const errorEnvelope = z.strictObject({
       .array(problem)
       .optional()
       .describe("E_CONFIG and E_USAGE: everything that is wrong with the input."),
+    mismatches: z.array(mismatch).optional().describe("E_MISMATCH: every key that differs."),
     findings: z.array(finding).optional().describe("E_PREFLIGHT: everything that the checks found."),
   }),
 });
@@ -89,6 +100,7 @@ export function errorEnvelopeOf(failure: Failure, secrets: Secrets): ErrorEnvelo
       ...(error instanceof InputError
         ? { problems: error.problems.map((item) => mapTexts(item, hide)) }
         : {}),
+      ...(error instanceof MismatchError ? { mismatches: error.mismatches.map((item) => mapTexts(item, hide)) } : {}),
       ...(findingsOf(error).length === 0
         ? {}
         : { findings: findingsOf(error).map((item) => mapTexts(item, hide)) }),

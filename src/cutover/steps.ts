@@ -159,10 +159,10 @@ const open: CutoverStep = {
 
 /** Done once, before the first attempt; nothing waits for them. */
 export async function prepareCutover(context: CutoverContext): Promise<void> {
-  const { ports, sources, targets, moves } = context;
+  const { ports, sources, targets, moves, limits } = context;
   await ports.journal("arm", "about");
-  for (const { session, spec } of targets) await session.gates.arm(spec);
-  for (const { session, spec } of sources) await session.gates.arm(spec);
+  for (const { session, spec } of targets) await session.gates.arm(spec, limits.deadlineMs);
+  for (const { session, spec } of sources) await session.gates.arm(spec, limits.deadlineMs);
   await ports.journal("arm", "did");
   for (const { work } of moves) {
     for (const { shape } of work.tables) {

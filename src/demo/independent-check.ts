@@ -1,11 +1,15 @@
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { createConnection, type Connection } from "mysql2/promise";
-import type { RowHistory, RowName } from "./write-ledger.ts";
+import { hash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { type Connection, createConnection, type TypeCastField } from "mysql2";
+import type { FoundRow, FoundRows } from "./compare-promises.ts";
+import type { RowName } from "./write-ledger.ts";
 
 /**
- * Compares what the application was promised with what the servers hold, by plain reads. It shares no code with the
- * tool that it checks: the map is read from the published file, rows by ordinary SELECTs as the application's account.
+ * Reads what the servers hold, by plain SELECTs as the application's account. It shares no code with the tool that it
+ * checks: who owns what comes from the published file, the statements and the digests are its own.
+ *
+ * Invariant: a row counts where the published map says that its shard owns its key; moved rows that stay at the old
+ * shard behind the closed gate until `finish` do not.
  */
 export interface ShardAddress {
   readonly port: number;
@@ -14,177 +18,134 @@ export interface ShardAddress {
   readonly database: string;
 }
 
-/** A row as found, with a digest of all its columns. */
-export interface FoundRow {
-  readonly shard: string;
-  readonly user: bigint;
-  readonly ver: number;
-  readonly trail: string;
-  readonly digest: string;
-}
-
-export interface CheckResult {
-  /** Acknowledged writes that are not there. */
-  readonly lost: number;
-  /** Writes that are there twice, or rows with two owners. */
-  readonly duplicated: number;
-  /** Rows that nobody wrote and that are not what they were. */
-  readonly changed: number;
-  readonly details: readonly string[];
-}
-
-const tables = [
-  { name: "orders", id: "CAST(id AS CHAR)", key: "user_id" },
-  { name: "order_items", id: "CONCAT(order_id, '/', line)", key: "buyer_id" },
-] as const;
-
-interface OwnedRange {
-  readonly from: string;
-  readonly to: string;
+/** `[from, to)`; undefined ends are open. */
+export interface OwnedRange {
+  readonly from: string | undefined;
+  readonly to: string | undefined;
   readonly shard: string;
 }
 
-/** Reads the published map; the file's form is documented in docs/routing-file.md. */
-export function readPublishedRanges(file: string, keyspace: string): OwnedRange[] {
-  type End = { at: string; key?: string };
-  type Published = { keyspaces: Record<string, { ranges: { from: End; to: End; shard: string }[] }> };
-  const map = JSON.parse(readFileSync(file, "utf8")) as Published;
-  const text = (end: End): string => end.key ?? end.at;
-  return (map.keyspaces[keyspace]?.ranges ?? []).map(({ from, to, shard }) => ({
-    from: text(from),
-    to: text(to),
-    shard,
-  }));
+export interface PublishedMap {
+  readonly epoch: number;
+  readonly ranges: readonly OwnedRange[];
+}
+
+/** Reads the published map (`shardlift.map/v1`). */
+export async function readPublishedMap(file: string, keyspace: string): Promise<PublishedMap> {
+  type End = { readonly at: string; readonly key?: string };
+  type Range = { readonly from: End; readonly to: End; readonly shard: string };
+  const map = JSON.parse(await readFile(file, "utf8")) as {
+    readonly epoch: number;
+    readonly keyspaces: Readonly<Record<string, { readonly ranges: readonly Range[] }>>;
+  };
+  const ranges = map.keyspaces[keyspace]?.ranges;
+  if (ranges === undefined) throw new Error(`${file} does not name the keyspace ${keyspace}`);
+  return { epoch: map.epoch, ranges: ranges.map(({ from, to, shard }) => ({ from: from.key, to: to.key, shard })) };
 }
 
 /** Every row of every shard, read through the slices that the map gives to it. */
 export async function readOwnedRows(
-  ranges: readonly OwnedRange[],
+  { ranges }: PublishedMap,
   shards: ReadonlyMap<string, ShardAddress>,
-): Promise<{ readonly rows: Map<RowName, FoundRow>; readonly twice: RowName[] }> {
-  const rows = new Map<RowName, FoundRow>();
-  const twice: RowName[] = [];
-  for (const [shard, address] of shards) {
-    const connection = await createConnection({
-      host: "127.0.0.1",
-      port: address.port,
-      user: address.user,
-      password: address.password,
-      database: address.database,
-      supportBigNumbers: true,
-      bigNumberStrings: true,
-      dateStrings: true,
-    });
-    try {
-      await connection.query("SET time_zone = '+00:00'");
-      for (const range of ranges.filter((r) => r.shard === shard)) {
-        for (const table of tables) await readTable(connection, shard, range, table, rows, twice);
+  options: {
+    /** Shards that owned nothing before the split: what they hold outside their slices is astray. */
+    readonly newShards: readonly string[];
+    readonly signal: AbortSignal;
+  },
+): Promise<FoundRows> {
+  const found = { rows: new Map<RowName, FoundRow>(), twice: [] as RowName[], astray: [] as RowName[] };
+  await Promise.all(
+    [...shards].map(async ([shard, address]) => {
+      const owned = ranges.filter((range) => range.shard === shard).map(predicate);
+      const isOwned = owned.length === 0 ? ["FALSE"] : owned;
+      const connection = await connect(address);
+      try {
+        for (const table of tables) {
+          const where = isOwned.map((text) => text.replaceAll("KEY", table.key)).join(" OR ");
+          for await (const [name, row] of rowsOf(connection, shard, table, where)) {
+            options.signal.throwIfAborted();
+            if (found.rows.has(name)) found.twice.push(name);
+            found.rows.set(name, row);
+          }
+          if (!options.newShards.includes(shard)) continue;
+          for await (const [name] of rowsOf(connection, shard, table, `NOT (${where})`)) found.astray.push(name);
+        }
+      } finally {
+        connection.destroy();
       }
-    } finally {
-      await connection.end();
-    }
-  }
-  return { rows, twice };
+    }),
+  );
+  return found;
 }
 
-async function readTable(
-  connection: Connection,
-  shard: string,
-  range: OwnedRange,
-  table: (typeof tables)[number],
-  rows: Map<RowName, FoundRow>,
-  twice: RowName[],
-): Promise<void> {
-  const low = range.from === "MIN" ? "TRUE" : `${table.key} >= ${range.from}`;
-  const high = range.to === "MAX" ? "TRUE" : `${table.key} < ${range.to}`;
-  const stream = connection.connection
-    .query({
-      sql: `SELECT ${table.id}, ${table.key}, ver, trail, t.* FROM ${table.name} t WHERE ${low} AND ${high}`,
-      rowsAsArray: true,
-      // Bytes as they come: what the driver makes of a value must not hide a difference.
-      typeCast: (field) => field.buffer(),
-    })
-    .stream({ highWaterMark: 1_000 });
-  for await (const values of stream as AsyncIterable<(Buffer | null)[]>) {
-    const [id, user, ver, trail] = values.slice(0, 4).map((value) => value?.toString("utf8") ?? "");
-    const name = `${table.name}/${id}`;
-    if (rows.has(name)) twice.push(name);
-    const hash = createHash("sha256");
-    for (const value of values.slice(4)) hash.update(value === null ? "~" : `${value.length}:`).update(value ?? "");
-    rows.set(name, {
-      shard,
-      user: BigInt(user ?? "0"),
-      ver: Number(ver),
-      trail: trail ?? "",
-      digest: hash.digest("base64"),
-    });
-  }
-}
-
-/** Everything that is not as it was promised. Pure. */
-export function compareWithPromises(
-  before: ReadonlyMap<RowName, FoundRow>,
-  after: ReadonlyMap<RowName, FoundRow>,
-  promises: ReadonlyMap<RowName, RowHistory>,
-  twice: readonly RowName[],
-): CheckResult {
-  const details: string[] = twice.map((name) => `${name} is owned by two shards`);
-  let lost = 0;
-  let duplicated = twice.length;
-  let changed = 0;
-  for (const [name, history] of promises) {
-    const verdict = judgeRow(before.get(name), after.get(name), history);
-    lost += verdict.lost.length;
-    duplicated += verdict.repeated.length;
-    for (const token of verdict.lost) details.push(`${name}: the acknowledged write ${token} is lost`);
-    for (const token of verdict.repeated) details.push(`${name}: the write ${token} is there twice or was not sent`);
-  }
-  for (const [name, row] of before) {
-    if (promises.has(name)) continue;
-    if (after.get(name)?.digest === row.digest) continue;
-    changed += 1;
-    details.push(`${name}: nobody wrote it, and it is ${after.has(name) ? "not what it was" : "gone"}`);
-  }
-  for (const name of after.keys()) {
-    if (before.has(name) || promises.has(name)) continue;
-    changed += 1;
-    details.push(`${name}: nobody wrote it, and it is there`);
-  }
-  return { lost, duplicated, changed, details };
+function predicate({ from, to }: OwnedRange): string {
+  const parts = [from === undefined ? "TRUE" : `KEY >= ${from}`, to === undefined ? "TRUE" : `KEY < ${to}`];
+  return `(${parts.join(" AND ")})`;
 }
 
 /**
- * One row: its trail must list the tokens of its acknowledged writes since its last insert, in order, numbered without
- * a gap, with nothing else in it; a write with an unknown outcome may be there or not.
+ * Which columns are read, and how. `fixed` ones are written by no writer after a row's insert. A FLOAT is shown with
+ * six digits only, so it is read as a DOUBLE.
  */
-export function judgeRow(
-  before: FoundRow | undefined,
-  after: FoundRow | undefined,
-  history: RowHistory,
-): { readonly lost: readonly string[]; readonly repeated: readonly string[] } {
-  const start = before === undefined ? [] : tokensOf(before.trail);
-  const found = after === undefined ? [] : tokensOf(after.trail);
-  // Every life that the row may have had, given that unknown writes may have happened or not.
-  let lives: string[][] = [start];
-  for (const { write, outcome } of history.writes) {
-    const next = lives.map((life) => (write.deleted ? [] : [...life, write.token]));
-    lives = outcome === "acknowledged" ? next : [...lives, ...next];
+const tables = [
+  {
+    name: "orders",
+    id: "id",
+    key: "user_id",
+    fixed:
+      "sku, country, discount + 0e0, weight, gift, placed_on, pickup, season, created_at, receipt, attrs, channels",
+    changing: "status, amount, quantity, note, updated_at, cents",
+  },
+  {
+    name: "order_items",
+    id: "CONCAT(order_id, '/', line)",
+    key: "buyer_id",
+    fixed: "sku, price",
+    changing: "qty",
+  },
+] as const;
+type Table = (typeof tables)[number];
+
+async function* rowsOf(
+  connection: Connection,
+  shard: string,
+  table: Table,
+  where: string,
+): AsyncGenerator<[RowName, FoundRow]> {
+  const fixedCount = table.fixed.split(",").length;
+  const rows = connection
+    .query({
+      sql: `SELECT ${table.id}, ${table.key}, ver, trail, hops, ${table.fixed}, ${table.changing} FROM ${table.name} WHERE ${where}`,
+      rowsAsArray: true,
+      typeCast: bytes,
+    })
+    .stream({ highWaterMark: 500 });
+  for await (const values of rows as AsyncIterable<readonly (string | null)[]>) {
+    const [id = null, user = null, ver = null, trail = null, hops = null, ...columns] = values;
+    const fixed = digest(columns.slice(0, fixedCount));
+    const all = digest([fixed, user, ver, trail, hops, ...columns.slice(fixedCount)]);
+    yield [
+      `${table.name}/${id}`,
+      { shard, user: user ?? "", ver: Number(ver), trail: trail ?? "", hops: hops ?? "", fixed, all },
+    ];
   }
-  if (lives.some((life) => life.join(" ") === found.join(" ")) && wellNumbered(after)) return { lost: [], repeated: [] };
-  const expected = lives[0] ?? [];
-  const lost = expected.filter((token) => !found.includes(token));
-  const possible = new Set(lives.flat());
-  const repeated = found.filter((token, index) => !possible.has(token) || found.indexOf(token) !== index);
-  // A row that differs in order or number only counts as a lost write too: nothing may look right by accident.
-  return lost.length + repeated.length > 0 ? { lost, repeated } : { lost: ["(order or version)"], repeated: [] };
 }
 
-function tokensOf(trail: string): string[] {
-  return trail.split(" ").map((part) => part.slice(part.indexOf("=") + 1));
+/** Bytes as the server sends them: what a driver makes of a value must not hide a difference. */
+function bytes(field: TypeCastField): string | null {
+  return field.string("latin1");
 }
 
-function wellNumbered(row: FoundRow | undefined): boolean {
-  if (row === undefined) return true;
-  const numbers = row.trail.split(" ").map((part) => Number(part.slice(0, part.indexOf("="))));
-  return numbers.every((number, index) => number === index + 1) && row.ver === numbers.length;
+function digest(values: readonly (string | null)[]): string {
+  // With their lengths, so that two columns can not swap a character unseen.
+  const text = values.map((value) => (value === null ? "~" : `${value.length}:${value}`)).join("");
+  return hash("sha256", Buffer.from(text, "latin1"), "base64");
+}
+
+async function connect({ port, user, password, database }: ShardAddress): Promise<Connection> {
+  const connection = createConnection({ host: "127.0.0.1", port, user, password, database });
+  await new Promise<void>((resolve, reject) => {
+    connection.query("SET time_zone = '+00:00'", (error) => (error === null ? resolve() : reject(error)));
+  });
+  return connection;
 }

@@ -3,8 +3,9 @@ import type { Connection } from "mysql2/promise";
 /**
  * The shop that the demo splits: orders and their items, sharded by user, with every common column type in them.
  *
- * Every row keeps its own history: `ver` counts the writes to it and `trail` lists the token of each one, so that the
- * check can tell from plain reads whether a write was lost, repeated or applied out of order.
+ * Every row keeps its own history. `ver` counts the writes to it and `trail` lists the token of each one, both worked
+ * out by the server from what it finds in the row, so that a lost or repeated write shows in every later version;
+ * `hops` lists the moves to another user. What may break: the check (independent-check.ts) names the columns too.
  */
 const orders = `CREATE TABLE orders (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -29,6 +30,7 @@ const orders = `CREATE TABLE orders (
   cents BIGINT GENERATED ALWAYS AS (amount * 100) VIRTUAL,
   ver INT UNSIGNED NOT NULL DEFAULT 1,
   trail TEXT NOT NULL,
+  hops VARCHAR(4000) NOT NULL DEFAULT '',
   KEY by_user (user_id),
   KEY by_status (status, created_at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4`;
@@ -42,70 +44,113 @@ const orderItems = `CREATE TABLE order_items (
   price DECIMAL(10,2) NOT NULL,
   ver INT UNSIGNED NOT NULL DEFAULT 1,
   trail TEXT NOT NULL,
+  hops VARCHAR(4000) NOT NULL DEFAULT '',
   PRIMARY KEY (order_id, line),
   KEY by_buyer (buyer_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4`;
 
-/** Seeded orders have ids 1 to `rows`; users are spread so that neighbours in id are far apart in user. */
-const spread = 7_919;
+/** What lies in the shop at the start. Users are spread so that neighbours in id are far apart in user. */
+export class Seed {
+  /** They have the ids 1 to this. */
+  readonly orders: number;
+  /** As many orders, the first ones, have one item. */
+  readonly items: number;
+  /** Users are 1 to this. */
+  readonly users: number;
+  readonly #step: number;
+  readonly #salt: number;
+
+  constructor(counts: { readonly orders: number; readonly items: number }, salt: number) {
+    this.orders = counts.orders;
+    this.items = counts.items;
+    this.users = Math.max(20, Math.ceil(this.orders / ordersPerUser));
+    // Prime to the number of users, or some users would get all orders and others none.
+    this.#step = this.users % 7_919 === 0 ? 7_907 : 7_919;
+    this.#salt = salt;
+  }
+
+  userOf(order: number): number {
+    return 1 + ((order * this.#step) % this.users);
+  }
+
+  hasItem(order: number): boolean {
+    return order <= this.items;
+  }
+
+  /** Inserts everything, by the server alone, in parts that fit its log. */
+  async fill(connection: Connection): Promise<void> {
+    await connection.query("SET time_zone = '+00:00'");
+    await createNumbers(connection);
+    for (let from = 0; from < this.orders; from += partRows) {
+      await connection.query(this.#ordersSql(from));
+    }
+    for (let from = 0; from < this.items; from += partRows) {
+      await connection.query(this.#itemsSql(from));
+    }
+    await connection.query("DROP TEMPORARY TABLE numbers");
+    await connection.query("ANALYZE TABLE orders, order_items");
+  }
+
+  #ordersSql(from: number): string {
+    const n = `(${from} + n)`;
+    return `INSERT INTO orders (id, user_id, status, channels, sku, country, amount, weight, discount, quantity, gift,
+        placed_on, pickup, season, created_at, updated_at, note, receipt, attrs, trail)
+      SELECT ${n}, 1 + MOD(${n} * ${this.#step}, ${this.users}), 1 + MOD(${n}, 4), MOD(${n}, 7) + 1,
+        CONCAT('SKU-', UPPER(LEFT(SHA2(CONCAT(${this.#salt}, ':', ${n}), 256), 12))),
+        ELT(1 + MOD(${n}, 3), 'de', 'fr', 'éé'), MOD(${n} * 31, 9999999) / 100,
+        IF(MOD(${n}, 5) = 0, NULL, ${n} / 7e0), IF(MOD(${n}, 6) = 0, NULL, ${n} / 3e0), 1 + MOD(${n}, 60000),
+        MOD(${n}, 32), '2023-01-01' + INTERVAL MOD(${n}, 700) DAY,
+        IF(MOD(${n}, 4) = 0, NULL, SEC_TO_TIME(MOD(${n}, 86400) + 0.125)), 2000 + MOD(${n}, 25),
+        '2023-01-01 00:00:00.125' + INTERVAL ${n} SECOND, '2024-01-01 00:00:00.000001' + INTERVAL ${n} SECOND,
+        IF(MOD(${n}, 16) = 5, NULL,
+          CONCAT(IF(MOD(${n}, 32) = 7, '😀 ünï\\t\\\\ ', ''), LEFT(SHA2(${n} * 7, 256), 60))),
+        UNHEX(SHA2(CONCAT('r', ${n}), 256)),
+        JSON_OBJECT('src', ELT(1 + MOD(${n}, 3), 'web', 'ios', 'android'), 'qty', MOD(${n}, 9) + 1,
+          'rate', ${n} / 8e0),
+        CONCAT('1=seed-', ${n})
+      FROM numbers WHERE ${n} <= ${this.orders} ORDER BY n`;
+  }
+
+  #itemsSql(from: number): string {
+    return `INSERT INTO order_items (order_id, line, buyer_id, sku, qty, price, trail)
+      SELECT id, 1, user_id, sku, quantity, LEAST(amount, 99999999.99), CONCAT('1=seed-', id, '-1')
+      FROM orders WHERE id > ${from} AND id <= ${Math.min(from + partRows, this.items)} ORDER BY id`;
+  }
+}
+
+/** So many rows in all: two thirds orders, one third items. */
+export function seedOf(rows: number, salt: number): Seed {
+  const items = Math.floor(rows / 3);
+  return new Seed({ orders: rows - items, items }, salt);
+}
+
+/** Fills the shop with orders, each with one item. */
+export async function seedShop(connection: Connection, orders: number, salt: number): Promise<void> {
+  await new Seed({ orders, items: orders }, salt).fill(connection);
+}
+
 /** About this many orders a user. */
 const ordersPerUser = 15;
-
-export function userCount(rows: number): number {
-  return Math.max(20, Math.ceil(rows / ordersPerUser));
-}
-
-/** The user of a seeded order; the SQL below computes the same. */
-export function seededUser(order: number, rows: number): number {
-  return 1 + ((order * spread) % userCount(rows));
-}
+/** One transaction of the seeding; about 10 MB of log. */
+const partRows = 20_000;
 
 export async function createShop(connection: Connection, database: string): Promise<void> {
   await connection.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
   await connection.query(`USE ${database}`);
+  await createShopTables(connection);
+}
+
+/** In the connection's database. */
+export async function createShopTables(connection: Connection): Promise<void> {
   await connection.query(orders);
   await connection.query(orderItems);
 }
 
-/** Fills the shop with `rows` orders, each with one item. Inserts by the server alone, in parts that fit its log. */
-export async function seedShop(connection: Connection, rows: number, seed: number): Promise<void> {
-  await connection.query("SET time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0");
-  await connection.query("CREATE TEMPORARY TABLE digits (n INT NOT NULL PRIMARY KEY)");
-  await connection.query("INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)");
-  // A temporary table can be named only once in a statement on MySQL, so a thousand numbers are made by doubling up.
-  await connection.query("CREATE TEMPORARY TABLE hundreds (n INT NOT NULL PRIMARY KEY)");
-  for (let hundred = 0; hundred < 1_000; hundred += 10) {
-    await connection.query(`INSERT INTO hundreds SELECT ${hundred} + n FROM digits`);
+/** A table with 1 to `partRows`. */
+async function createNumbers(connection: Connection): Promise<void> {
+  await connection.query("CREATE TEMPORARY TABLE numbers (n INT NOT NULL PRIMARY KEY)");
+  const list = (from: number): string => Array.from({ length: 1_000 }, (_, index) => `(${from + index})`).join();
+  for (let from = 1; from < partRows; from += 1_000) {
+    await connection.query(`INSERT INTO numbers VALUES ${list(from)}`);
   }
-  for (let from = 0; from < rows; from += 50_000) {
-    for (let base = from; base < Math.min(from + 50_000, rows); base += 1_000) {
-      await connection.query(seedOrders(base, rows, seed));
-    }
-    await connection.query(seedItems(from + 1, Math.min(from + 50_000, rows)));
-  }
-  await connection.query("DROP TEMPORARY TABLE digits, hundreds");
-  await connection.query("ANALYZE TABLE orders, order_items");
-}
-
-function seedOrders(base: number, rows: number, seed: number): string {
-  const n = `(${base} + n + 1)`;
-  return `INSERT INTO orders (id, user_id, status, channels, sku, country, amount, weight, discount, quantity, gift,
-      placed_on, pickup, season, created_at, updated_at, note, receipt, attrs, trail)
-    SELECT ${n}, 1 + MOD(${n} * ${spread}, ${userCount(rows)}), 1 + MOD(${n}, 4), MOD(${n}, 7) + 1,
-      CONCAT('SKU-', UPPER(LEFT(SHA2(CONCAT(${seed}, ':', ${n}), 256), 12))), ELT(1 + MOD(${n}, 3), 'de', 'fr', 'éé'),
-      MOD(${n} * 31, 9999999) / 100, IF(MOD(${n}, 5) = 0, NULL, ${n} / 7e0), IF(MOD(${n}, 6) = 0, NULL, ${n} / 3e0),
-      1 + MOD(${n}, 60000), MOD(${n}, 32), '2023-01-01' + INTERVAL MOD(${n}, 700) DAY,
-      IF(MOD(${n}, 4) = 0, NULL, SEC_TO_TIME(MOD(${n}, 86400) + 0.125)), 2000 + MOD(${n}, 25),
-      '2023-01-01 00:00:00.125' + INTERVAL ${n} SECOND, '2024-01-01 00:00:00.000001' + INTERVAL ${n} SECOND,
-      IF(MOD(${n}, 16) = 5, NULL, CONCAT(IF(MOD(${n}, 32) = 7, '😀 ünï\\t\\\\ ', ''), LEFT(SHA2(${n} * 7, 256), 60))),
-      UNHEX(SHA2(CONCAT('r', ${n}), 256)),
-      JSON_OBJECT('src', ELT(1 + MOD(${n}, 3), 'web', 'ios', 'android'), 'qty', MOD(${n}, 9) + 1, 'rate', ${n} / 8e0),
-      CONCAT('1=seed-', ${n})
-    FROM hundreds WHERE ${base} + n < ${rows}`;
-}
-
-function seedItems(from: number, to: number): string {
-  return `INSERT INTO order_items (order_id, line, buyer_id, sku, qty, price, trail)
-    SELECT id, 1, user_id, sku, quantity, LEAST(amount, 99999999.99), CONCAT('1=seed-', id, '-1')
-    FROM orders WHERE id BETWEEN ${from} AND ${to}`;
 }

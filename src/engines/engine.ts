@@ -313,8 +313,11 @@ export interface GateState {
 }
 
 export interface Gates {
-  /** Writes the gate row (state open for a gate, closed for a mirror) and its triggers. Idempotent. */
-  arm(spec: GateSpec): Promise<void>;
+  /**
+   * Writes the gate row (state open for a gate, closed for a mirror) and its triggers. Idempotent. Throws
+   * E_GATE_NOT_ARMED, naming who is in the way, when the tables can not be had within `limitMs`.
+   */
+  arm(spec: GateSpec, limitMs?: number): Promise<void>;
   /** Everything that `arm` would run, for the dry run. */
   preview(spec: GateSpec): string[];
   state(job: string): Promise<GateState | undefined>;

@@ -48,7 +48,7 @@ export async function askRunnerToCutOver(
     });
   }
   const askedAt = new Date().toISOString();
-  await sendRequest(store, job, "cutover");
+  await sendRequest(store, job, { kind: "cutover", deadlineMs });
   const until = performance.now() + deadlineMs + answerMs;
   while (performance.now() < until) {
     const { record: now } = await requireJob(store, job);

@@ -4,8 +4,8 @@ import { publishCurrent } from "../publish/publish-current.ts";
 import type { JobContext } from "./job-context.ts";
 
 /** Wires the cutover to the control store, the routers and the publishers. */
-export function cutoverContext(context: JobContext): CutoverContext {
-  const { deps, plan, claim, moves, gates, signal, options } = context;
+export function cutoverContext(context: JobContext, deadlineMs: number): CutoverContext {
+  const { deps, plan, claim, moves, gates, signal } = context;
   const proposals = plan.moves.map(({ slice, from, to }) => ({
     keyspace: plan.keyspace,
     slice,
@@ -18,16 +18,21 @@ export function cutoverContext(context: JobContext): CutoverContext {
     sources: gates.sources,
     targets: gates.targets,
     moves,
-    limits: cutoverLimits(deps.config, options.cutoverDeadlineMs),
+    limits: cutoverLimits(deps.config, deadlineMs),
     signal,
     note: (text) => deps.reporter.event({ kind: "note", level: "info", text }),
     ports: {
-      async announce(phase, deadlineMs) {
-        await deps.routing.announce(claim.claim, { phase, moves: proposals, forMs: deadlineMs });
+      async announce(phase, forMs) {
+        await deps.routing.announce(claim.claim, { phase, moves: proposals, forMs });
       },
       withdraw: () => deps.routing.withdraw(claim.claim),
-      flip: (deadlineMs) =>
-        deps.routing.flip({ claim: claim.claim, expectEpoch: plan.before.epoch, next: plan.after, deadlineMs }),
+      flip: (flipMs) =>
+        deps.routing.flip({
+          claim: claim.claim,
+          expectEpoch: plan.before.epoch,
+          next: plan.after,
+          deadlineMs: flipMs,
+        }),
       publish: () => publishUnconfirmed(context),
       journal: (step, at, data) => context.journal(step, at, data),
     },

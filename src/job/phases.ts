@@ -2,6 +2,7 @@ import { Copier } from "../copy/copier.ts";
 import { Pace } from "../copy/pace.ts";
 import { cutOver, PastNoReturn } from "../cutover/cutover.ts";
 import type { CutoverResult } from "../cutover/cutover-context.ts";
+import type { ErrorCode } from "../errors/codes.ts";
 import { ShardliftError } from "../errors/error.ts";
 import { sleep } from "../lib/wait.ts";
 import { cutoverContext } from "./cutover-ports.ts";
@@ -66,10 +67,10 @@ export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
   await context.setState("ready");
   if (options.until === "ready") return { kind: "stop-here", why: "ready" };
   for (;;) {
-    if (options.cutover === "manual") await waitForRequest(context, "cutover");
+    const request = options.cutover === "manual" ? await waitForRequest(context) : undefined;
     await context.setState("cutting-over");
     try {
-      const result = await cutOver(cutoverContext(context));
+      const result = await cutOver(cutoverContext(context, request?.deadlineMs ?? options.cutoverDeadlineMs));
       await context.switched(result);
       return { kind: "switched", result };
     } catch (error) {
@@ -82,6 +83,8 @@ export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
   }
 }
 
+const notDone: ReadonlySet<ErrorCode> = new Set(["E_CUTOVER_NOT_DONE", "E_GATE_NOT_ARMED"]);
+
 function isNotDone(error: unknown): boolean {
-  return error instanceof ShardliftError && error.code === "E_CUTOVER_NOT_DONE";
+  return error instanceof ShardliftError && notDone.has(error.code);
 }

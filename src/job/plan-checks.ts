@@ -68,7 +68,7 @@ export async function preflightPlan(
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const report = await preflightReport(deps, plan, sessions, { storeId: deps.store.storeId, signal });
-  refuseBlockers(report, engineChecks(deps, plan));
+  refuseBlockers(report);
   return report.findings.filter((finding) => finding.level === "warning");
 }
 

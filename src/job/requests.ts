@@ -11,13 +11,23 @@ import type { JobContext } from "./job-context.ts";
  * What another process asks of a job's runner. One request stands at a time; the runner takes it away when it has
  * begun with it, so that the asking process sees that somebody is there.
  */
-const requestSchema = z.strictObject({ kind: z.enum(["cutover", "abort"]), at: z.iso.datetime(), stamp: z.string() });
+const requestSchema = z.strictObject({
+  kind: z.literal("cutover"),
+  /** For all attempts together. */
+  deadlineMs: z.number().positive(),
+  at: z.iso.datetime(),
+  stamp: z.string(),
+});
 export type Request = z.infer<typeof requestSchema>;
 
 const pollMs = 100;
 const writeMs = 5_000;
 
-export async function sendRequest(store: ControlStore, job: string, kind: Request["kind"]): Promise<void> {
+export async function sendRequest(
+  store: ControlStore,
+  job: string,
+  request: Pick<Request, "kind" | "deadlineMs">,
+): Promise<void> {
   const key = requestKey(job);
   const standing = await store.get(key);
   const stamp = randomUUID();
@@ -25,7 +35,7 @@ export async function sendRequest(store: ControlStore, job: string, kind: Reques
     store,
     {
       guards: [{ key, rev: standing?.rev ?? 0 }],
-      ops: [{ put: key, value: encodeJson({ kind, at: new Date().toISOString(), stamp }) }],
+      ops: [{ put: key, value: encodeJson({ ...request, at: new Date().toISOString(), stamp }) }],
       witness: key,
       isMine: hasStamp(stamp),
     },
@@ -48,16 +58,16 @@ export async function clearRequest(store: ControlStore, job: string): Promise<vo
 }
 
 /** Waits for the operator's word while the tail and the verifier go on; ends with the job's signal. */
-export async function waitForRequest({ deps, job, signal, moves }: JobContext, kind: Request["kind"]): Promise<void> {
+export async function waitForRequest({ deps, job, signal, moves }: JobContext): Promise<Request> {
   for (;;) {
     for (const { tail, verifier } of moves) {
       tail.throwIfFailed();
       verifier.throwIfDifferent();
     }
     const request = await readRequest(deps.store, job);
-    if (request?.kind === kind) {
+    if (request !== undefined) {
       await clearRequest(deps.store, job);
-      return;
+      return request;
     }
     await sleep(pollMs, signal);
   }

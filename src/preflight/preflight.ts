@@ -26,6 +26,8 @@ export interface PreflightRequest {
 export interface PreflightReport {
   /** Blockers and warnings, and one `ok` for each rule at each end that had nothing to say. */
   readonly findings: readonly Finding[];
+  /** What a refusal ends with: the rule's own code where all blockers agree on one. Undefined without a blocker. */
+  readonly code: ErrorCode | undefined;
 }
 
 export async function runPreflight(request: PreflightRequest): Promise<PreflightReport> {
@@ -38,13 +40,16 @@ export async function runPreflight(request: PreflightRequest): Promise<Preflight
       findings.push(...(await runCheck(check, context)));
     }
   }
-  return { findings: distinct(findings) };
+  return { findings: distinct(findings), code: codeOf(findings, checks) };
 }
 
 /** Throws one error with every blocker; returns when there is none. */
-export function refuseBlockers(report: PreflightReport, checks: readonly Check[]): void {
-  const blockers = report.findings.filter((finding) => finding.level === "blocker");
-  if (blockers.length > 0) throw new PreflightError(blockers, codeOf(blockers, checks));
+export function refuseBlockers({ findings, code }: PreflightReport): void {
+  if (code === undefined) return;
+  throw new PreflightError(
+    findings.filter((finding) => finding.level === "blocker"),
+    code,
+  );
 }
 
 /** Carries the findings, so that the terminal can show them as a table and `--json` as a list. */
@@ -99,11 +104,9 @@ function distinct(findings: readonly Finding[]): Finding[] {
   return [...new Map(findings.map((finding) => [JSON.stringify(finding), finding])).values()];
 }
 
-/** The rule's own code where all blockers agree on it. */
-function codeOf(blockers: readonly Finding[], checks: readonly Check[]): ErrorCode {
-  const codes = new Set(
-    blockers.map((finding) => checks.find((check) => check.name === finding.check)?.code ?? "E_PREFLIGHT"),
-  );
-  const [only] = codes;
-  return codes.size === 1 && only !== undefined ? only : "E_PREFLIGHT";
+function codeOf(findings: readonly Finding[], checks: readonly Check[]): ErrorCode | undefined {
+  const refusing = new Set(findings.flatMap(({ level, check }) => (level === "blocker" ? check : [])));
+  const codes = new Set(checks.flatMap(({ name, code }) => (refusing.has(name) ? code : [])));
+  const [first] = codes;
+  return codes.size > 1 ? "E_PREFLIGHT" : first;
 }

@@ -1,5 +1,5 @@
 import type { Digest, KeyId, KeyInterval } from "../engines/engine.ts";
-import { ShardliftError } from "../errors/error.ts";
+import { invariant, ShardliftError } from "../errors/error.ts";
 import type { MoveWork, TableWork } from "../job/table-work.ts";
 import { Notifier } from "../lib/wait.ts";
 import type { Tail } from "../tail/tail.ts";
@@ -16,6 +16,8 @@ const maxKeysInGate = 20_000;
 interface TableQueue {
   /** Loaded intervals that are not verified yet, by their lower end. */
   readonly waiting: Map<KeyId | undefined, KeyInterval>;
+  /** Keys that differed in a chunk and were not looked at since. */
+  readonly suspects: Set<KeyId>;
 }
 
 /**
@@ -37,12 +39,12 @@ export class Verifier {
   constructor(move: MoveWork, tail: Tail) {
     this.#move = move;
     this.#tail = tail;
-    this.#queues = new Map(move.tables.map((table) => [table, { waiting: new Map() }]));
+    this.#queues = new Map(move.tables.map((table) => [table, { waiting: new Map(), suspects: new Set<KeyId>() }]));
   }
 
   /** A chunk is on the target and may be read. */
   add(table: TableWork, interval: KeyInterval): void {
-    this.#queues.get(table)?.waiting.set(interval.from, interval);
+    this.#queue(table).waiting.set(interval.from, interval);
     this.#changed.notify();
   }
 
@@ -55,9 +57,14 @@ export class Verifier {
     return this.#rows;
   }
 
-  /** Every chunk was read once, and at most a few keys are left to prove. */
+  /** Every chunk was read once, every suspicion was looked into, and at most a few new keys are left to prove. */
   get settled(): boolean {
-    return this.#move.tables.every((table) => table.verified.complete && table.unproven.size <= batchKeys);
+    return this.#move.tables.every(
+      (table) =>
+        table.verified.complete &&
+        this.#queue(table).suspects.size === 0 &&
+        table.unproven.size <= batchKeys,
+    );
   }
 
   /** Verifies until aborted. */
@@ -102,6 +109,14 @@ export class Verifier {
       }
     }
     for (const table of this.#move.tables) {
+      const { suspects } = this.#queue(table);
+      const keys = [...suspects].slice(0, batchKeys);
+      if (keys.length === 0) continue;
+      await this.#prove(table, keys, signal);
+      for (const key of keys) suspects.delete(key);
+      return true;
+    }
+    for (const table of this.#move.tables) {
       const keys = takeFrom(table.unproven, batchKeys);
       if (keys.length === 0) continue;
       await this.#verifyKeys(table, keys, signal);
@@ -113,7 +128,7 @@ export class Verifier {
   /** From the left, so that `verified` stays one interval; chunks are loaded almost in this order. */
   #nextInterval(table: TableWork): KeyInterval | undefined {
     const gap = table.verified.nextGap();
-    return gap === undefined ? undefined : this.#queues.get(table)?.waiting.get(gap.from);
+    return gap === undefined ? undefined : this.#queue(table).waiting.get(gap.from);
   }
 
   async #verifyInterval(table: TableWork, next: KeyInterval): Promise<void> {
@@ -121,7 +136,7 @@ export class Verifier {
     const { source, target, slice } = this.#move;
     // Marked before the reads: what is recopied from now on has to be proven by key.
     const interval = verified.mark(next.to);
-    this.#queues.get(table)?.waiting.delete(next.from);
+    this.#queue(table).waiting.delete(next.from);
     try {
       const [here, there] = await Promise.all([
         source.digests.of(shape, slice, interval),
@@ -131,7 +146,7 @@ export class Verifier {
       this.#rows += here.rows;
     } catch (error) {
       verified.unmark(interval);
-      this.#queues.get(table)?.waiting.set(next.from, next);
+      this.#queue(table).waiting.set(next.from, next);
       throw error;
     }
     verified.markCopied(interval);
@@ -164,8 +179,7 @@ export class Verifier {
       target.digests.listed(shape, slice, interval, bucketCount, buckets),
     ]);
     const keys = differingKeys(ours, theirs).map(({ key }) => key);
-    // All wait to be proven first, so that an interrupt between two batches forgets none.
-    for (const key of keys) table.unproven.add(key);
+    for (const key of keys) this.#queue(table).suspects.add(key);
   }
 
   /**
@@ -212,6 +226,12 @@ export class Verifier {
       sourceHash: here.get(key),
       targetHash: there.get(key),
     }));
+  }
+
+  #queue(table: TableWork): TableQueue {
+    const queue = this.#queues.get(table);
+    invariant(queue !== undefined, `table ${table.shape.name} is not verified here`);
+    return queue;
   }
 
   #report(table: TableWork, found: Found): void {

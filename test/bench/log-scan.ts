@@ -35,7 +35,8 @@ const flavor = values.engine === "mysql" ? "mysql" : "mariadb";
 interface Span {
   readonly name: string;
   readonly from: Position;
-  readonly to: Position;
+  /** Stands behind the last change. */
+  readonly barrier: number;
   readonly changes: number;
 }
 
@@ -46,17 +47,17 @@ async function writeLog(lab: LogLab): Promise<Span[]> {
   await fillOrders(lab.root, rows);
   await lab.root.query("UPDATE orders SET status='paid', amount=amount+1 WHERE id % 3 = 0");
   await lab.root.query("DELETE FROM orders WHERE id % 20 = 0");
-  const bulk = await log.head();
+  await lab.barrier(1);
   await lab.root.query(
     `CREATE PROCEDURE work(IN turns INT) BEGIN DECLARE i INT DEFAULT 0; WHILE i < turns DO
        UPDATE orders SET amount = amount + 1 WHERE id = 1 + (i * 7919) % ${rows}; SET i = i + 1; END WHILE; END`,
   );
   const before = await log.head();
   await lab.root.query(`CALL work(${transactions})`);
-  const oltp = await log.head();
+  await lab.barrier(2);
   return [
-    { name: "bulk", from: start, to: bulk, changes: rows + rows / 3 + rows / 20 },
-    { name: "oltp", from: before, to: oltp, changes: transactions },
+    { name: "bulk", from: start, barrier: 1, changes: rows + rows / 3 + rows / 20 },
+    { name: "oltp", from: before, barrier: 2, changes: transactions },
   ];
 }
 
@@ -72,7 +73,7 @@ async function scan(lab: LogLab, span: Span, tables: readonly MysqlTable[], slic
     batches += 1;
     scanned += batch.scanned;
     for (const change of batch.changes) keys += change.keys.length;
-    if (batch.position === span.to) break;
+    if ((batch.barrier ?? 0) >= span.barrier) break;
   }
   const seconds = (performance.now() - startedAt) / 1000;
   const { user, system } = process.cpuUsage(cpu);
@@ -91,7 +92,8 @@ try {
     directory: join(directory, "server"),
     bufferPoolMiB: 256,
     redoLogMiB: 512,
-    extraArgs: ["--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0"],
+    // MariaDB deletes the temporary files of its fellows in a shared folder when it starts.
+    extraArgs: ["--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", `--tmpdir=${directory}`],
   });
   await using lab = await openLogLab(server, "bench");
   const spans = await writeLog(lab);

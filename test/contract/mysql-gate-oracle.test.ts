@@ -60,7 +60,6 @@ describeServers("acknowledged writes and the range gate", (flavor) => {
     await running;
     for (const client of clients) client.destroy();
 
-    const refusals = writers.reduce((sum, writer) => sum + writer.refusals, 0);
     expect({ seed, faults }).toEqual({ seed, faults: [] });
     // The run has seen what it is about.
     expect(Math.min(ends.commit, ends.rollback, ends.cut)).toBeGreaterThan(0);

@@ -229,13 +229,12 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
 
   test("a connection that dies in the middle of a read is an error, never a short success", async () => {
     await using path = await open("killed");
-    const table = await orders(path);
+    await path.both("CREATE TABLE orders (id INT PRIMARY KEY, k INT NOT NULL, v BLOB)");
+    const table = await path.source.describe("orders", "k");
+    // More than both sockets can hold.
     await path.source.root.query(
-      "INSERT INTO orders WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<900) SELECT n,600,REPEAT('x',20) FROM s",
+      "INSERT INTO orders WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<800) SELECT n,600,REPEAT('x',60000) FROM s",
     );
-    for (let times = 0; times < 6; times += 1) {
-      await path.source.root.query("INSERT INTO orders SELECT id+(SELECT MAX(id) FROM orders o), k, v FROM orders");
-    }
     const rows = path.source.reader.rowsIn(table, slice, everything, barrier);
     const reading = (async () => {
       for await (const block of rows.blocks) {
@@ -244,38 +243,36 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
       }
     })();
     await expect(reading).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
-    expect(rows.rowCount()).toBeLessThan(57_600);
+    expect(rows.rowCount()).toBeLessThan(800);
 
     // The same below a load: the target keeps nothing, and the caller may try again.
     const load = path.target.writer.load(
       { shape: table, slice, source: "s0", interval: everything, displaced: nobody },
       path.source.reader.rowsIn(table, slice, everything, barrier),
     );
-    const killed = waitUntil(async () => (await killReaders(path)) > 0);
-    await expect(load).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
-    await killed;
+    const outcome = expect(load).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
+    for (let killed = 0; killed === 0;) killed = await killReaders(path);
+    await outcome;
     expect(await rowsOf(path, "orders")).toEqual([]);
     await copyTable(path, table, slice, 100_000);
-    expect((await allKeys(path.target, table)).length).toBe(57_600);
+    expect((await allKeys(path.target, table)).length).toBe(800);
   });
 
   test("a target connection that dies in a load is retryable and leaves nothing", async () => {
     await using path = await open("cut");
     const table = await orders(path);
     await path.source.root.query("INSERT INTO orders VALUES (1,600,'a'),(2,600,'b')");
-    await copyTable(path, table, slice, 10);
-    await path.target.root.query("DELETE FROM orders");
     await using other = await connect(target(), "root", { database: "cut" });
     await other.query("BEGIN");
     await other.query("INSERT INTO orders VALUES (2,600,'in the way')");
-    const recopied = recopyKeys(path, table, slice, ["1", "2"]);
-    const outcome = expect(recopied).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
+    const loaded = copyTable(path, table, slice, 10);
+    const outcome = expect(loaded).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
     await waitUntil(async () => (await lockWaits(path)) > 0);
-    await killWriters(path);
+    expect(await killWriters(path)).toBe(1);
     await outcome;
     await other.query("ROLLBACK");
     expect(await rowsOf(path, "orders")).toEqual([]);
-    await recopyKeys(path, table, slice, ["1", "2"]);
+    await copyTable(path, table, slice, 10);
     expect(await rowsOf(path, "orders")).toEqual(["1,600,a", "2,600,b"]);
   });
 
@@ -315,7 +312,8 @@ async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 60_000;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error("the condition did not come true within a minute");
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    // InnoDB keeps INNODB_TRX as it was while it is read more often than every 100 ms.
+    await new Promise((resolve) => setTimeout(resolve, 120));
   }
 }
 
@@ -339,7 +337,7 @@ async function killWhere(root: RowPath["source"]["root"], what: string): Promise
 
 interface Relay extends AsyncDisposable {
   readonly port: number;
-  /** Passes the next statement that begins with the word on, and never its answer. */
+  /** Passes on the next statement that ends with the word, and never its answer. */
   cutAfter(word: string): void;
 }
 
@@ -358,7 +356,7 @@ async function startRelay(port: number): Promise<Relay> {
       });
     }
     client.on("data", (data) => {
-      cut ||= word !== undefined && data.includes(word);
+      cut ||= word !== undefined && data.toString("latin1").endsWith(word);
       upstream.write(data);
     });
     upstream.on("data", (data) => {

@@ -42,14 +42,30 @@ describeServers("what can not be done is refused, with every reason, before anyt
     expect(await refused("split", "s0", "--into", "s0,s1")).toMatchObject({ code: "E_USAGE", exit: 2 });
   });
 
-  test("a wrong password and a dead server are named without the password: exit 4", async () => {
+  test("a wrong password and a dead server are named, the password is not: exit 4", async () => {
     const text = await readFile(lab.config, "utf8");
-    const bad = join(lab.directory, "bad.yaml");
-    await writeFile(join(lab.directory, "wrong"), "not-the-password\n", { mode: 0o600 });
-    await writeFile(bad, text.replace("passwordFile: password", "passwordFile: wrong"), { mode: 0o600 });
-    const result = await lab.cli("check", "--config", bad, "--json");
-    // The lab adds its own --config last, so this one has to be given through the environment of the flag parser.
-    expect([0, 2, 4]).toContain(result.code);
+    await writeFile(join(lab.directory, "wrong"), "canary-7f3a\n", { mode: 0o600 });
+    const broken = join(lab.directory, "broken.yaml");
+    await writeFile(broken, text.replace("passwordFile: password", "passwordFile: wrong"), { mode: 0o600 });
+    const error = await refused("check", "--config", broken);
+    expect(error).toMatchObject({ code: "E_CONNECT", exit: 4 });
+    expect(error.message).toMatch(/s0.*127\.0\.0\.1/);
+    expect(JSON.stringify(error)).not.toContain("canary-7f3a");
+    // A port that was free a moment ago, and that no server of ours listens on.
+    await writeFile(broken, text.replace(`:${lab.source.port}`, ":1"), { mode: 0o600 });
+    expect(await refused("check", "--config", broken)).toMatchObject({ code: "E_CONNECT", exit: 4 });
+  });
+
+  test("every problem of a bad configuration is told with its place: exit 2", async () => {
+    const broken = join(lab.directory, "many.yaml");
+    await writeFile(
+      broken,
+      ["version: 1", "control: {type: sqlite}", "shard: {}", "keyspaces: {shop: {function: hash, key: user_id, tables: {}}}", ""].join("\n"),
+    );
+    const error = await refused("split", "s0", "--into", "s0,s1", "--yes", "--config", broken);
+    expect(error).toMatchObject({ code: "E_CONFIG", exit: 2 });
+    expect(error.problems?.length).toBeGreaterThanOrEqual(4);
+    for (const { where } of error.problems ?? []) expect(where).toMatch(/many\.yaml(:\d+:\d+)?$/);
   });
 
   test("blockers carry the SQL that mends them, nothing is touched, and the slice stays free: exit 3", async () => {

@@ -51,7 +51,8 @@ export function toolAddress(server: LocalServer, port = server.port): Parameters
 }
 
 export async function openApp(server: LocalServer): Promise<Connection> {
-  const app = await connect(server, "app", { database });
+  // mysql2 keeps every text that it has prepared; the server has room for 16,382 of all clients.
+  const app = await connect(server, "app", { database, maxPreparedStatements: 20 });
   // The server may end it in a test of just that.
   app.on("error", () => undefined);
   return app;

@@ -55,6 +55,7 @@ export async function openRowPath(
   const lease = [
     `CREATE DATABASE IF NOT EXISTS ${ledgerDatabase}`,
     ...Object.keys(ledgerTables).map(createLedgerTable),
+    `DELETE FROM ${ledgerDatabase}.chunk`,
     `REPLACE INTO ${ledgerDatabase}.lease (job, store_id, token) VALUES ('${claim.job}', '${claim.storeId}', ${claim.token})`,
   ];
   await target.root.query(lease.join(";\n"));

@@ -68,7 +68,8 @@ export async function openShopLab(flavor: ServerFlavor, options: ShopLabOptions 
     for (const child of children) child.kill("SIGKILL");
   });
   const start: ShopLab["start"] = (...args) => {
-    const child = spawn(process.execPath, [entry, ...args, "--config", config], { stdio: ["ignore", "pipe", "pipe"] });
+    const given = args.includes("--config") ? args : [...args, "--config", config];
+    const child = spawn(process.execPath, [entry, ...given], { stdio: ["ignore", "pipe", "pipe"] });
     children.add(child);
     let stdout = "";
     let stderr = "";

@@ -2,7 +2,12 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { markText } from "../../src/engines/mysql/barriers.ts";
 import { isGranted, parseGrants } from "../../src/engines/mysql/checks/granted.ts";
-import { formatCreateTable, fingerprintOf, parseCreateTable, withoutKeys } from "../../src/engines/mysql/create-table.ts";
+import {
+  formatCreateTable,
+  fingerprintOf,
+  parseCreateTable,
+  withoutKeys,
+} from "../../src/engines/mysql/create-table.ts";
 import { keyToNumber, numberToKey } from "../../src/engines/mysql/key-arithmetic.ts";
 import { quoteIdentifier, quoteString } from "../../src/engines/mysql/quote.ts";
 import { sliceWhere } from "../../src/engines/mysql/slice-sql.ts";
@@ -45,8 +50,12 @@ describe("the slice predicate", () => {
   });
 
   test("writes exact literals for each type of key", () => {
-    expect(sliceWhere(tableWith("decimal"), [{ from: boundAt("-1.50"), to: MAX }])).toBe("((`user``id` >= -1.50))");
-    expect(sliceWhere(tableWith("binary"), [{ from: boundAt("0x00ff"), to: MAX }])).toBe("((`user``id` >= x'00ff'))");
+    expect(sliceWhere(tableWith("decimal"), [{ from: boundAt("-1.50"), to: MAX }])).toBe(
+      "((`user``id` >= -1.50))",
+    );
+    expect(sliceWhere(tableWith("binary"), [{ from: boundAt("0x00ff"), to: MAX }])).toBe(
+      "((`user``id` >= x'00ff'))",
+    );
     expect(sliceWhere(tableWith("temporal"), [{ from: boundAt("2024-05-01"), to: MAX }])).toBe(
       "((`user``id` >= '2024-05-01'))",
     );
@@ -57,11 +66,15 @@ describe("the slice predicate", () => {
     expect(sliceWhere(tableWith("temporal", "timestamp"), slice, "NEW")).toBe(
       "((COALESCE(UNIX_TIMESTAMP(NEW.`user``id`), 0) >= 1714557600.250000 AND COALESCE(UNIX_TIMESTAMP(NEW.`user``id`), 0) < 1717200000))",
     );
-    expect(sliceWhere(tableWith("temporal", "datetime"), slice, "OLD")).toContain("OLD.`user``id` >= '2024-05-01 10:00:00.250000'");
+    expect(sliceWhere(tableWith("temporal", "datetime"), slice, "OLD")).toContain(
+      "OLD.`user``id` >= '2024-05-01 10:00:00.250000'",
+    );
   });
 
   test("refuses a bound that is not in canonical form", () => {
-    expect(() => sliceWhere(tableWith("integer"), [{ from: boundAt("1 OR 1=1"), to: MAX }])).toThrow(/not a shard key/);
+    expect(() => sliceWhere(tableWith("integer"), [{ from: boundAt("1 OR 1=1"), to: MAX }])).toThrow(
+      /not a shard key/,
+    );
   });
 });
 
@@ -104,7 +117,9 @@ describe("SHOW CREATE TABLE", () => {
   test("has a fingerprint that moves with the structure and not with the counter", () => {
     const later = create.replace("AUTO_INCREMENT=42", "AUTO_INCREMENT=43");
     expect(fingerprintOf(later)).toBe(fingerprintOf(create));
-    expect(fingerprintOf(create.replace("AUTO_INCREMENT=5'", "AUTO_INCREMENT=6'"))).not.toBe(fingerprintOf(create));
+    expect(fingerprintOf(create.replace("AUTO_INCREMENT=5'", "AUTO_INCREMENT=6'"))).not.toBe(
+      fingerprintOf(create),
+    );
     expect(fingerprintOf(create.replace("varchar(10)", "varchar(11)"))).not.toBe(fingerprintOf(create));
   });
 });
@@ -114,7 +129,10 @@ describe("shard keys as numbers", () => {
     const digits = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 64n });
     fc.assert(
       fc.property(digits, digits, (a, b) => {
-        for (const [type, scale] of [["integer", 0], ["decimal", 4]] as const) {
+        for (const [type, scale] of [
+          ["integer", 0],
+          ["decimal", 4],
+        ] as const) {
           const [x, y] = [numberToKey(type, scale, false, a), numberToKey(type, scale, false, b)];
           expect(keyToNumber(type, scale, x)).toBe(a);
           expect(Math.sign(compareKeys(type, x, y))).toBe(a < b ? -1 : a > b ? 1 : 0);
@@ -125,7 +143,9 @@ describe("shard keys as numbers", () => {
 
   test("turn bytes and moments into numbers and back", () => {
     expect(numberToKey("binary", 0, false, keyToNumber("binary", 0, "0x00ff"))).toBe("0x00ff");
-    expect(numberToKey("temporal", 0, false, keyToNumber("temporal", 0, "2024-02-29 23:59:59"))).toBe("2024-02-29 23:59:59");
+    expect(numberToKey("temporal", 0, false, keyToNumber("temporal", 0, "2024-02-29 23:59:59"))).toBe(
+      "2024-02-29 23:59:59",
+    );
     expect(numberToKey("temporal", 0, true, keyToNumber("temporal", 0, "1969-12-31"))).toBe("1969-12-31");
     expect(numberToKey("decimal", 2, false, -5n)).toBe("-0.05");
   });
@@ -180,5 +200,28 @@ describe("SHOW GRANTS", () => {
     expect(isGranted(grants, "DROP", "xshardlift")).toBe(false);
     expect(isGranted(grants, "SELECT", "other")).toBe(false);
     expect(isGranted(grants, "SELECT")).toBe(false);
+  });
+
+  test("counts the most specific grant for a database alone, as the servers do", () => {
+    const both = parseGrants([
+      "GRANT SELECT ON `shop_1`.* TO `u`@`%`",
+      "GRANT INSERT ON `shop\\_1`.* TO `u`@`%`",
+      "GRANT DROP ON `shop%`.* TO `u`@`%`",
+    ]);
+    expect(["SELECT", "INSERT", "DROP"].map((right) => isGranted(both, right, "shop_1"))).toEqual([
+      false,
+      true,
+      false,
+    ]);
+    expect(["SELECT", "INSERT", "DROP"].map((right) => isGranted(both, right, "shop22"))).toEqual([
+      false,
+      false,
+      true,
+    ]);
+    expect(["SELECT", "INSERT", "DROP"].map((right) => isGranted(both, right, "shopx1"))).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Checkpoints } from "../../src/tail/checkpoints.ts";
+import { LagMeter } from "../../src/tail/lag-meter.ts";
 import { DirtyKeys } from "../../src/tail/dirty-keys.ts";
 
 describe("dirty keys", () => {
@@ -99,5 +100,28 @@ describe("checkpoints", () => {
     expect(next?.position).toBe("100000");
     expect(checkpoints.nextToSave(50_000)?.batch).toBeGreaterThan(48_000);
     expect(checkpoints.nextToSave(2_000)?.batch).toBeGreaterThan(1);
+  });
+});
+
+describe("lag", () => {
+  it("is the age of the oldest marker that the log has not shown", () => {
+    let now = 0;
+    const lag = new LagMeter(() => now);
+    lag.raised(1, 0);
+    now = 400;
+    expect(lag.lagMs()).toBe(400);
+    lag.passed(1);
+    now = 5_000;
+    expect(lag.lagMs()).toBe(400);
+  });
+
+  it("counts a marker that the log shows before its commit is answered as passed", () => {
+    let now = 0;
+    const lag = new LagMeter(() => now);
+    lag.passed(7);
+    now = 12;
+    lag.raised(7, 0);
+    now = 1_000;
+    expect(lag.lagMs()).toBe(12);
   });
 });

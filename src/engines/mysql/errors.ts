@@ -7,11 +7,6 @@ export function errnoOf(error: unknown): number | undefined {
   return typeof errno === "number" ? errno : undefined;
 }
 
-export function sqlStateOf(error: unknown): string | undefined {
-  const state = (error as { sqlState?: unknown } | null)?.sqlState;
-  return typeof state === "string" ? state : undefined;
-}
-
 /** Another transaction was in the way; the whole transaction may be run again (facts/gate, 3). */
 export function isLockConflict(error: unknown): boolean {
   // 1205 lock wait timeout, 1213 deadlock, 1969 MariaDB max_statement_time, 3024 MySQL MAX_EXECUTION_TIME,

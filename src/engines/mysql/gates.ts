@@ -60,8 +60,10 @@ class MysqlGates implements Gates {
     this.#context = context;
   }
 
-  async arm(spec: GateSpec): Promise<void> {
+  async arm(spec: GateSpec, limitMs = Number.POSITIVE_INFINITY): Promise<void> {
     const claim = this.#claim();
+    const { limits } = this.#context;
+    const context = { ...this.#context, limits: { ...limits, ddlMs: Math.min(limits.ddlMs, limitMs) } };
     const row = await this.#with(async (connection) => await readGateRow(connection, claim.job));
     const asWanted =
       row !== undefined &&
@@ -73,7 +75,7 @@ class MysqlGates implements Gates {
     // any case: what follows is DDL, which can not carry it.
     if (asWanted) await this.#proveClaim(claim);
     else await this.#writeRow(spec, claim);
-    await createTriggers(this.#context, triggersOf(this.#context, claim, spec), {
+    await createTriggers(context, triggersOf(context, claim, spec), {
       // Between DROP and CREATE writes pass: harmless while the gate is open anyway.
       mayReplace: spec.role === "mirror" || row?.state !== "closed",
     });

@@ -1,6 +1,5 @@
 import type { Socket } from "node:net";
 import type { Connection, ResultSetHeader } from "mysql2";
-import type { Readable } from "node:stream";
 
 /**
  * mysql2's callback connection as this engine uses it. The promise wrapper of mysql2 is left out on purpose: the row
@@ -59,20 +58,10 @@ export function execute(
   return send<ResultSetHeader>(connection, { sql, values });
 }
 
-/** Runs LOAD DATA LOCAL with the one stream that the server may ask for (facts/hard-cases X02). */
-export function executeLoad(
-  connection: MysqlConnection,
-  sql: string,
-  file: () => Readable,
-): Promise<ResultSetHeader> {
-  return send<ResultSetHeader>(connection, { sql, infileStreamFactory: file });
-}
-
 interface Statement {
   readonly sql: string;
   readonly values?: readonly Bindable[] | undefined;
   readonly rowsAsArray?: boolean;
-  readonly infileStreamFactory?: () => Readable;
 }
 
 function send<T>(connection: MysqlConnection, statement: Statement): Promise<T> {

@@ -1,5 +1,5 @@
 import { ShardliftError } from "../../errors/error.ts";
-import { query, type MysqlConnection } from "./query.ts";
+import { query, queryArrays, type MysqlConnection } from "./query.ts";
 import type { RowWrite } from "./writer-delete.ts";
 import type { LoadAnswer } from "./writer-load.ts";
 
@@ -26,10 +26,10 @@ export async function mustBeWhole(connection: MysqlConnection, write: RowWrite, 
   throw rowsRefused(write, `${sent} rows sent, ${records} read, ${skipped} skipped, ${warnings} warnings`, messages);
 }
 
-/** The answer itself counts to 65,535 only. */
+/** The answer itself counts to 65,535 only. A SELECT of @@warning_count would clear the list on MySQL. */
 async function warningCount(connection: MysqlConnection): Promise<number> {
-  const [row] = await query<{ n: string }>(connection, "SELECT CAST(@@warning_count AS CHAR) AS n");
-  return Number(String(row?.n));
+  const [row] = await queryArrays(connection, "SHOW COUNT(*) WARNINGS");
+  return Number(String(row?.[0]));
 }
 
 export interface ServerWarning {

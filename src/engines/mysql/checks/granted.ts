@@ -31,14 +31,25 @@ function unquote(name: string): string {
   return name === "*" ? name : name.slice(1, -1).replaceAll("``", "`");
 }
 
-/** Whether the right holds for all tables of a database, or globally when no database is named. */
+/**
+ * Whether the right holds for all tables of a database, or globally when no database is named. Where several grants
+ * match a database, the servers look at the most specific one alone (measured: SELECT on `shop_1` is void once there
+ * is an INSERT on `shop\_1`).
+ */
 export function isGranted(grants: readonly Granted[], right: string, database?: string): boolean {
-  return grants.some(
-    (grant) =>
-      (grant.rights.has(right) || grant.rights.has("ALL PRIVILEGES")) &&
-      grant.table === "*" &&
-      (grant.database === "*" || (database !== undefined && matches(grant.database, database))),
-  );
+  const global = grants.filter((grant) => grant.database === "*");
+  const [nearest] = grants
+    .filter((grant) => database !== undefined && grant.database !== "*" && matches(grant.database, database))
+    .filter((grant) => grant.table === "*")
+    .toSorted((a, b) => plainLength(b.database) - plainLength(a.database));
+  const effective = nearest === undefined ? global : [...global, nearest];
+  return effective.some(({ rights }) => rights.has(right) || rights.has("ALL PRIVILEGES"));
+}
+
+/** How far a pattern is a plain name; a pattern without wildcards beats all others. */
+function plainLength(pattern: string): number {
+  const at = pattern.replaceAll(/\\./gs, "x").search(/[_%]/);
+  return at < 0 ? Number.POSITIVE_INFINITY : at;
 }
 
 /** Database names in grants are LIKE patterns, with `\_` for a plain underscore (manual, GRANT). */

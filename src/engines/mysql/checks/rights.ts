@@ -13,7 +13,8 @@ export const rights = rule("rights", ["source", "target"], async (scope) => {
     if (missing.length === 0) continue;
     scope.blocker(
       `the account lacks ${missing.join(", ")} on ${needed.database ?? "*"}.* (${needed.why})`,
-      `GRANT ${missing.join(", ")} ON ${levelSql(needed.database)} TO ${accountSql(account?.name ?? "")}`,
+      // All that is needed, not only what is missing: this grant may take the place of a less specific one.
+      `GRANT ${needed.rights.join(", ")} ON ${levelSql(needed.database)} TO ${accountSql(account?.name ?? "")}`,
     );
   }
 });
@@ -26,7 +27,7 @@ interface Needed {
 }
 
 /** What this engine's statements need, by what they are for. */
-export function neededRights(
+function neededRights(
   flavor: "mysql" | "mariadb",
   role: "source" | "target",
   database: string,
