@@ -192,6 +192,28 @@ describeServers("the catalog", (flavor) => {
     expect(mysqlTable(there).detail.deferrableIndexes).toEqual([]);
   });
 
+  test("takes over its own table after a crash, but not one that somebody else made meanwhile", async () => {
+    await sqlAsRoot(source(), "CREATE TABLE crashed (id INT PRIMARY KEY, k INT)", "shop");
+    await using from = await openSession(source(), { database: "shop" });
+    await using to = await openRunner(target(), { database: "shop_1", claim: claimOf("crashed", 1) });
+    const shape = await shapeOf(from, { name: "crashed", shardKey: "id" });
+    // As if the run had ended just after the CREATE, then as if just before it.
+    await sqlAsRoot(
+      target(),
+      "INSERT INTO _shardlift.created VALUES ('crashed', 'crashed', 0); CREATE TABLE crashed (id INT PRIMARY KEY, k INT)",
+      "shop_1",
+    );
+    await to.catalog.create(shape, { deferIndexes: false });
+    await sqlAsRoot(
+      target(),
+      "UPDATE _shardlift.created SET complete = 0 WHERE job = 'crashed'; INSERT INTO crashed VALUES (1, 1)",
+      "shop_1",
+    );
+    await expect(to.catalog.create(shape, { deferIndexes: false })).rejects.toMatchObject({
+      code: "E_PREFLIGHT",
+    });
+  });
+
   test("counts rows inside and outside a slice up to a limit", async () => {
     await sqlAsRoot(
       source(),
@@ -368,7 +390,7 @@ describeServers("the catalog", (flavor) => {
             `SELECT CAST(id AS CHAR) AS id FROM sliced WHERE ${sliceWhere(table, slice)} ORDER BY id`,
           ),
         );
-        expect(found.flat(), JSON.stringify(slice)).toEqual(expected);
+        expect(found.flat(), `query ${JSON.stringify(slice)}`).toEqual(expected);
         // The application's session shows another time of day.
         await root.query("SET SESSION time_zone = '+09:00'");
         await root.query(

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { KeyId } from "../../src/engines/engine.ts";
+import { isLostDecimal } from "../../src/engines/mysql/json-decimals.ts";
 import type { MysqlTable } from "../../src/engines/mysql/table.ts";
 import { boundAt, MAX } from "../../src/model/key.ts";
 import { type Slice, wholeSlice } from "../../src/model/slice.ts";
@@ -134,6 +135,23 @@ describeServers("the row path copies byte for byte", (flavor) => {
       await path.source.root.query("UPDATE x SET j=JSON_SET(j,'$.price',9.90) WHERE id BETWEEN 100 AND 130");
       await recopyKeys(path, table, wholeSlice, await allKeys(path.source, table));
       await mustShowTheSame(path, "j,touched");
+    });
+
+    test("what is said of a JSON number's text is what the server does", async () => {
+      await using path = await open("numbers");
+      const random = (digits: number): string => Array.from({ length: digits }, () => Math.floor(Math.random() * 10)).join("");
+      const decimals = Array.from({ length: 1_500 }, (_, index) => `${BigInt(random((index % 25) + 1))}.${random((index % 12) + 1)}`);
+      const integers = Array.from({ length: 200 }, (_, index) => BigInt(random((index % 30) + 1)).toString());
+      const doubles = Array.from({ length: 1_500 }, (_, index) => `${Math.random() * 10 ** ((index % 60) - 30)}`.replace(/^([^e]*)$/, "$1e0"));
+      for (const number of [...decimals, ...integers, ...doubles]) {
+        const [rows] = await path.source.root.query(
+          `SELECT CAST(j AS CHAR) AS told, CAST(CAST(CAST(j AS CHAR) AS JSON) AS CHAR) AS parsed FROM (SELECT CAST(${number} AS JSON) AS j) AS d`,
+        );
+        const [{ told, parsed } = { told: "", parsed: "" }] = rows as { told: string; parsed: string }[];
+        if (told !== parsed) expect(isLostDecimal(told), number).toBe(true);
+        // Else a DOUBLE would be written as a DECIMAL.
+        if (number.includes("e")) expect(isLostDecimal(told), number).toBe(false);
+      }
     });
 
     test("VECTOR and GEOMETRY with a spatial reference", async () => {

@@ -23,11 +23,11 @@ export interface Asked {
 }
 
 export interface PreflightLab {
-  findings(asked?: Asked): Promise<readonly Finding[]>;
+  readonly findings: (asked?: Asked) => Promise<readonly Finding[]>;
   /** What one rule has to say besides `ok`. */
-  saying(check: string, asked?: Asked): Promise<readonly Finding[]>;
+  readonly saying: (check: string, asked?: Asked) => Promise<readonly Finding[]>;
   /** The finding is there, and its own SQL makes it go away. */
-  mends(server: LocalServer, check: string, asked?: Asked): Promise<Finding>;
+  readonly mends: (server: LocalServer, check: string, asked?: Asked) => Promise<Finding>;
 }
 
 /** Both servers have a database `shop`. */

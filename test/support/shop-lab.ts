@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { Connection } from "mysql2/promise";
 import type { LocalServer } from "../../src/lib/local-server.ts";
 import type { ServerFlavor } from "../../src/lib/server-binary.ts";
-import { createShop, seedShop } from "../../src/demo/shop-schema.ts";
+import { createShop, seedOf, type Seed } from "../../src/demo/shop-schema.ts";
 import { connect, passwords, startTestServer, type TestServerOptions, type TestUser } from "./servers.ts";
 
 const entry = fileURLToPath(new URL("../../bin/run.js", import.meta.url));
@@ -26,6 +26,8 @@ export interface ShopLab extends AsyncDisposable {
   readonly directory: string;
   readonly config: string;
   readonly routing: string;
+  /** What the shop was filled with. */
+  readonly seed: Seed;
   readonly source: LocalServer;
   readonly target: LocalServer;
   connect(shard: "s0" | "s1", user?: TestUser): Promise<Connection & AsyncDisposable>;
@@ -43,6 +45,7 @@ export interface ShopLabOptions extends Omit<TestServerOptions, "databases"> {
 
 export async function openShopLab(flavor: ServerFlavor, options: ShopLabOptions = {}): Promise<ShopLab> {
   const { rows = 3_000, settings = [], ...server } = options;
+  const seed = seedOf(rows, 1);
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "shardlift-lab-"));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
@@ -53,7 +56,7 @@ export async function openShopLab(flavor: ServerFlavor, options: ShopLabOptions 
     await using root = await connect(one, "root");
     if (one === source) {
       await createShop(root, "shop");
-      await seedShop(root, rows, 1);
+      await seed.fill(root);
     } else {
       await root.query("CREATE DATABASE shop CHARACTER SET utf8mb4");
     }
@@ -90,6 +93,7 @@ export async function openShopLab(flavor: ServerFlavor, options: ShopLabOptions 
     directory,
     config,
     routing,
+    seed,
     source,
     target,
     connect: (shard, user = "root") => connect(shard === "s0" ? source : target, user, { database: "shop" }),

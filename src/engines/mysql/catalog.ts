@@ -72,10 +72,15 @@ export class MysqlCatalog implements Catalog {
     const table = mysqlTable(shape);
     const deferred = deferIndexes ? table.detail.deferrableIndexes.map((index) => index.name) : [];
     await this.#pool.use(async (connection) => {
-      // A crash may have come after the CREATE: a table with our stamp is taken over, any other is not ours.
+      // A crash may have come after the CREATE: a table with our stamp is taken over, any other is not ours. While the
+      // stamp is not complete somebody else may have been quicker, so then only an empty one is.
       const facts = await readTableFacts(connection, this.#connector.endpoint.database, table.name);
-      const isStamped = await this.#isStamped(connection, table.name);
-      if (facts !== undefined && !isStamped) throw this.#notOurs(table.name);
+      const stamp = await this.#stampOf(connection, table.name);
+      const isTaken =
+        facts !== undefined &&
+        stamp !== "complete" &&
+        (stamp === undefined || (await hasRows(connection, table.name)));
+      if (isTaken) throw this.#notOurs(table.name);
       if (facts === undefined) {
         await this.#stamp(connection, table.name, false);
         await execute(connection, withoutKeys(table.detail.createSql, new Set(deferred)));
@@ -89,7 +94,7 @@ export class MysqlCatalog implements Catalog {
     const table = mysqlTable(shape);
     await this.#pool.use(async (connection) => {
       // A table that was here before the job keeps the indexes that its owner gave it.
-      if (!(await this.#isStamped(connection, table.name))) return;
+      if ((await this.#stampOf(connection, table.name)) === undefined) return;
       const facts = await readTableFacts(connection, this.#connector.endpoint.database, table.name);
       const present = new Set(facts?.indexes.map((index) => index.name));
       const clauses = table.detail.deferrableIndexes
@@ -155,13 +160,15 @@ export class MysqlCatalog implements Catalog {
     );
   }
 
-  async #isStamped(connection: MysqlConnection, table: string): Promise<boolean> {
-    const rows = await query(
+  /** `begun`: this job is about to create the table; `complete`: it has. */
+  async #stampOf(connection: MysqlConnection, table: string): Promise<"begun" | "complete" | undefined> {
+    const [row] = await query<{ complete: number }>(
       connection,
-      `SELECT tbl FROM ${ledgerDatabase}.created WHERE job = ? AND tbl = ?`,
+      `SELECT complete AS complete FROM ${ledgerDatabase}.created WHERE job = ? AND tbl = ?`,
       [this.#mustHaveClaim().job, table],
     );
-    return rows.length > 0;
+    if (row === undefined) return undefined;
+    return row.complete === 1 ? "complete" : "begun";
   }
 
   async #stamp(connection: MysqlConnection, table: string, complete: boolean): Promise<void> {
@@ -191,4 +198,9 @@ export class MysqlCatalog implements Catalog {
       },
     );
   }
+}
+
+async function hasRows(connection: MysqlConnection, table: string): Promise<boolean> {
+  const rows = await query(connection, `SELECT 1 AS one FROM ${quoteIdentifier(table)} LIMIT 1`);
+  return rows.length > 0;
 }

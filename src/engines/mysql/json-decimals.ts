@@ -45,7 +45,8 @@ export function isLostDecimal(number: string): boolean {
   // A DOUBLE without a fraction is printed as `5.0` up to 15 digits, and above with an exponent.
   if (fraction === "0") return whole.length > 15;
   if (fraction.endsWith("0")) return true;
-  if (whole === "0" && /^0{14}/.test(fraction)) return true;
+  // 1e-15 is still printed plainly, 1e-16 is not (measured, 9.7).
+  if (whole === "0" && /^0{15}/.test(fraction)) return true;
   return significantDigits(String(Number(number))) !== significantDigits(number);
 }
 
