@@ -5,7 +5,9 @@ import { ShardliftError } from "../errors/error.ts";
 import { isEnded } from "../job/transitions.ts";
 
 /** The job argument of resume, status, cutover and abort; may be left out where only one job is open. */
-export const jobArg = { JOB: Args.string({ description: "The job's name; not needed while only one is open." }) };
+export const jobArg = {
+  JOB: Args.string({ description: "The job's name; not needed while only one is open." }),
+};
 
 /** The named job, or the only one that is still open. */
 export async function chooseJob(
@@ -19,6 +21,8 @@ export async function chooseJob(
   if (only !== undefined && more.length === 0) return only;
   throw new ShardliftError(
     "E_NO_JOB",
-    only === undefined ? "there is no open job" : `several jobs are open: ${jobs.map(({ id }) => id).join(", ")}`,
+    only === undefined
+      ? "there is no open job"
+      : `several jobs are open: ${jobs.map(({ id }) => id).join(", ")}`,
   );
 }

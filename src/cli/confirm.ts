@@ -13,7 +13,11 @@ export async function confirmPlan(
   if (flags.yes) return;
   if (!process.stdin.isTTY || !process.stderr.isTTY || flags["no-input"] === true || flags.json) {
     throw new InputError("E_USAGE", [
-      { where: "--yes", found: "nothing, and nobody to ask", accepted: "--yes to start, or --dry-run to look first" },
+      {
+        where: "--yes",
+        found: "nothing, and nobody to ask",
+        accepted: "--yes to start, or --dry-run to look first",
+      },
     ]);
   }
   process.stderr.write(`${printable(plan)}\n\n`);
@@ -24,5 +28,7 @@ export async function confirmPlan(
   } finally {
     ask.close();
   }
-  throw new InputError("E_USAGE", [{ where: "answer", found: "not yes", accepted: "yes; nothing was changed" }]);
+  throw new InputError("E_USAGE", [
+    { where: "answer", found: "not yes", accepted: "yes; nothing was changed" },
+  ]);
 }

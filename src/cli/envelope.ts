@@ -100,7 +100,9 @@ export function errorEnvelopeOf(failure: Failure, secrets: Secrets): ErrorEnvelo
       ...(error instanceof InputError
         ? { problems: error.problems.map((item) => mapTexts(item, hide)) }
         : {}),
-      ...(error instanceof MismatchError ? { mismatches: error.mismatches.map((item) => mapTexts(item, hide)) } : {}),
+      ...(error instanceof MismatchError
+        ? { mismatches: error.mismatches.map((item) => mapTexts(item, hide)) }
+        : {}),
       ...(findingsOf(error).length === 0
         ? {}
         : { findings: findingsOf(error).map((item) => mapTexts(item, hide)) }),

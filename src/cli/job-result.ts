@@ -71,12 +71,6 @@ function cutoverLines({ cutover }: JobEnd): string[] {
 }
 
 function nextSteps({ job, state }: JobEnd): string[] {
-  switch (state) {
-    case "switched":
-      return [`shardlift status ${job}`, "shardlift route show"];
-    case "ready":
-      return [`shardlift cutover ${job}`];
-    default:
-      return [`shardlift resume ${job}`];
-  }
+  if (state === "switched") return [`shardlift status ${job}`, "shardlift route show"];
+  return state === "ready" ? [`shardlift cutover ${job}`] : [`shardlift resume ${job}`];
 }

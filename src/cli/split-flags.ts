@@ -17,6 +17,7 @@ export const splitFlags = {
       "Split keys, one fewer than parts; a key belongs to the part on its right. Default: chosen by sampling.",
     helpValue: "KEY[,KEY]|auto",
   }),
+  statements: Flags.boolean({ description: "Show every statement of the plan in full." }),
   keyspace: Flags.string({ description: "Needed when SHARD has several keyspaces.", helpValue: "K" }),
 };
 

@@ -21,7 +21,11 @@ export class Abort extends BaseCommand {
     const { config, warnings } = await this.loadConfig(flags);
     const reporter = await this.openReporter({ ...flags, output: "quiet" }, args.JOB ?? "");
     await using deps = await openDeps({ config, secrets: this.secrets, reporter });
-    const { id } = await chooseJob(deps.store, args.JOB, ({ state }) => !isEnded(state) && state !== "switched");
+    const { id } = await chooseJob(
+      deps.store,
+      args.JOB,
+      ({ state }) => !isEnded(state) && state !== "switched",
+    );
     await confirmPlan(`abort ${id}: drop its gates and everything that it has copied`, flags);
     const result = await abortJob(deps, id, interrupt);
     this.print(flags, {

@@ -13,9 +13,14 @@ export class Check extends BaseCommand {
   static override readonly summary = "Look for everything that would stop a job; changes nothing.";
   static override readonly description =
     "Every finding with its place, the reason and the SQL that mends it. Exit 3 when something would stop a job.";
-  static override readonly examples = ["<%= config.bin %> <%= command.id %>", "<%= config.bin %> <%= command.id %> --source s0 --target s1"];
+  static override readonly examples = [
+    "<%= config.bin %> <%= command.id %>",
+    "<%= config.bin %> <%= command.id %> --source s0 --target s1",
+  ];
   static override readonly flags = {
-    source: Flags.string({ description: "The shard to move from; default: every shard that owns something." }),
+    source: Flags.string({
+      description: "The shard to move from; default: every shard that owns something.",
+    }),
     target: Flags.string({ description: "The shard to move to; default: every shard that owns nothing." }),
     keyspace: Flags.string({ description: "Default: every keyspace.", helpValue: "K" }),
   };
@@ -59,11 +64,15 @@ function movesToCheck(
   const owned = (shard: string): ReturnType<typeof ownedSlice> => ownedSlice(keyspace, shard);
   for (const shard of [flags.source, flags.target]) {
     if (shard !== undefined && !names.includes(shard)) {
-      throw new ShardliftError("E_USAGE", `no shard "${shard}" in ${config.path}`, { next: `use one of: ${names.join(", ")}` });
+      throw new ShardliftError("E_USAGE", `no shard "${shard}" in ${config.path}`, {
+        next: `use one of: ${names.join(", ")}`,
+      });
     }
   }
-  const sources = flags.source === undefined ? names.filter((name) => owned(name).length > 0) : [flags.source];
-  const targets = flags.target === undefined ? names.filter((name) => owned(name).length === 0) : [flags.target];
+  const sources =
+    flags.source === undefined ? names.filter((name) => owned(name).length > 0) : [flags.source];
+  const targets =
+    flags.target === undefined ? names.filter((name) => owned(name).length === 0) : [flags.target];
   const pairs = sources.flatMap((from) => targets.filter((to) => to !== from).map((to) => ({ from, to })));
   if (pairs.length === 0) {
     throw new ShardliftError("E_USAGE", `keyspace ${keyspaceName} has no shard that could take a part`, {
@@ -74,10 +83,14 @@ function movesToCheck(
 }
 
 function findingsText(findings: readonly Finding[]): string {
-  const count = (level: Finding["level"]): number => findings.filter((finding) => finding.level === level).length;
+  const count = (level: Finding["level"]): number =>
+    findings.filter((finding) => finding.level === level).length;
   const told = findings.filter(({ level }) => level !== "ok");
   return [
     `✔ ${count("ok")} ok, ${count("warning")} warnings, ${count("blocker")} blockers`,
-    ...told.map(({ level, check, where, why, fix }) => `${level}: ${check}: ${where}: ${why}${fix === "" ? "" : `\n    fix: ${fix}`}`),
+    ...told.map(
+      ({ level, check, where, why, fix }) =>
+        `${level}: ${check}: ${where}: ${why}${fix === "" ? "" : `\n    fix: ${fix}`}`,
+    ),
   ].join("\n");
 }

@@ -29,7 +29,9 @@ export class Cutover extends JobCommand {
     const { args, flags } = await this.parse(Cutover);
     const deadlineMs = parseDuration(flags.deadline);
     if (deadlineMs === undefined) {
-      throw new InputError("E_USAGE", [{ where: "--deadline", found: flags.deadline, accepted: "a time like 90s or 10m" }]);
+      throw new InputError("E_USAGE", [
+        { where: "--deadline", found: flags.deadline, accepted: "a time like 90s or 10m" },
+      ]);
     }
     const { config, warnings } = await this.loadConfig(flags, flags);
     const silent = { event: () => undefined, close: () => undefined };
@@ -37,13 +39,25 @@ export class Cutover extends JobCommand {
     const { id } = await chooseJob(deps.store, args.JOB);
     if (flags["dry-run"]) {
       const steps = await previewCutover(deps, id);
-      this.print(flags, { job: id, text: steps.map((step, index) => `${index + 1}. ${step}`).join("\n"), data: { steps }, warnings });
+      this.print(flags, {
+        job: id,
+        text: steps.map((step, index) => `${index + 1}. ${step}`).join("\n"),
+        data: { steps },
+        warnings,
+      });
       return;
     }
     const asked = await askRunnerToCutOver(deps.store, id, deadlineMs, this.interruptSignal());
     if (asked === undefined) {
-      const overrides = { cutover: "auto", cutoverDeadlineMs: deadlineMs ?? defaultCutoverDeadlineMs } as const;
-      await this.runJobFrom(flags, () => Promise.resolve(id), (loaded) => runOptions(loaded, {}, overrides));
+      const overrides = {
+        cutover: "auto",
+        cutoverDeadlineMs: deadlineMs ?? defaultCutoverDeadlineMs,
+      } as const;
+      await this.runJobFrom(
+        flags,
+        () => Promise.resolve(id),
+        (loaded) => runOptions(loaded, {}, overrides),
+      );
       return;
     }
     const { pause, epoch } = asked;

@@ -23,7 +23,7 @@ export class Run extends JobCommand {
     await this.runJobFrom(
       flags,
       async ({ store }) => {
-        await confirmPlan(planText(plan), flags);
+        await confirmPlan(planText(plan, { statements: false }), flags);
         const job = newJobId(plan);
         await createPlannedJob(store, plan, job);
         return job;
@@ -38,7 +38,11 @@ async function readPlanFile(path: string): Promise<string> {
     return await readFile(path, "utf8");
   } catch (cause) {
     throw new InputError("E_USAGE", [
-      { where: "PLAN", found: (cause as Error).message, accepted: "a file made by `shardlift plan split --out`" },
+      {
+        where: "PLAN",
+        found: (cause as Error).message,
+        accepted: "a file made by `shardlift plan split --out`",
+      },
     ]);
   }
 }

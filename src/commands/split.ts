@@ -42,7 +42,7 @@ export class Split extends JobCommand {
       async (deps) => {
         const map = (await deps.routing.currentMap()) ?? initialMap(deps.config);
         const plan = await buildSplitPlan(deps, map, wish);
-        await confirmPlan(planText(plan), flags);
+        await confirmPlan(planText(plan, { statements: false }), flags);
         const job = newJobId(plan);
         await createPlannedJob(deps.store, plan, job);
         return job;
@@ -52,17 +52,21 @@ export class Split extends JobCommand {
   }
 
   async #dryRun(
-    flags: CommonFlags & SettingTexts,
+    flags: CommonFlags & SettingTexts & { readonly statements: boolean },
     wish: ReturnType<typeof splitWish>,
   ): Promise<void> {
     const { config, warnings } = await this.loadConfig(flags, flags);
     await using stack = new AsyncDisposableStack();
     const store = await openReadOnlyStore(config);
     if (store !== undefined) stack.defer(() => store.close());
-    const plan = await buildSplitPlan(serverAccess(config, this.secrets), await currentOrFirstMap(config, store), wish);
+    const plan = await buildSplitPlan(
+      serverAccess(config, this.secrets),
+      await currentOrFirstMap(config, store),
+      wish,
+    );
     this.print(flags, {
       schema: "plan-split",
-      text: planText(plan),
+      text: planText(plan, flags),
       data: { hash: planHash(plan), plan },
       warnings: [...warnings, ...plan.warnings],
     });

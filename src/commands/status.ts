@@ -9,14 +9,18 @@ import { formatCount, formatDuration, formatEta, formatPercent, formatRate } fro
 
 export class Status extends BaseCommand {
   static override readonly summary = "Show a job, or all jobs, with the runner alive or dead.";
-  static override readonly examples = ["<%= config.bin %> <%= command.id %>", "<%= config.bin %> <%= command.id %> shop-split-s0-3f9c2a --json"];
+  static override readonly examples = [
+    "<%= config.bin %> <%= command.id %>",
+    "<%= config.bin %> <%= command.id %> shop-split-s0-3f9c2a --json",
+  ];
   static override readonly args = jobArg;
 
   override async run(): Promise<void> {
     const { args, flags } = await this.parse(Status);
     const { config, warnings } = await this.loadConfig(flags);
     const store = await openReadOnlyStore(config);
-    if (store === undefined) throw new ShardliftError("E_NO_JOB", "there is no control store yet, so there are no jobs");
+    if (store === undefined)
+      throw new ShardliftError("E_NO_JOB", "there is no control store yet, so there are no jobs");
     await using stack = new AsyncDisposableStack();
     stack.defer(() => store.close());
     const records =
@@ -42,10 +46,11 @@ function statusText(status: JobStatus): string {
   if (runner !== undefined) lines.push(`  runner  ${runner.name}, ${runner.alive ? "alive" : "not running"}`);
   if (progress !== undefined) {
     const { copy, tail, verify } = progress;
-    const age = status.progressAgeMs === undefined ? "" : `, as of ${formatDuration(status.progressAgeMs)} ago`;
+    const age =
+      status.progressAgeMs === undefined ? "" : `, as of ${formatDuration(status.progressAgeMs)} ago`;
     const done = copy.percent === 100;
     lines.push(
-      `  copy    ${formatPercent(copy.percent, done)}  ${formatCount(copy.rows)} rows  ${formatRate(copy.bytesPerSecond)}${done ? "" : `  ETA ${formatEta(copy.eta)}`}${age}`,
+      `  copy    ${formatPercent(copy.percent, done)}  ${formatCount(copy.rows)} rows  ${formatRate(copy.bytesPerSecond)}${done ? "" : `  ETA ${formatEta(copy.eta)}`}${copy.throttledBy === undefined ? "" : `  throttled (${copy.throttledBy})`}${age}`,
       `  tail    lag ${formatDuration(tail.lagMs)} · dirty ${formatCount(tail.dirtyKeys)} · checkpoint ${tail.checkpointAgeMs === undefined ? "not yet" : `${formatDuration(tail.checkpointAgeMs)} old`}`,
       `  verify  ${formatPercent(verify.percent, verify.percent === 100)} of the rows, ${formatCount(verify.mismatches)} differ`,
     );

@@ -23,6 +23,10 @@ export interface Config {
     readonly bytesPerSecond: number;
     readonly deferIndexes: boolean;
   };
+  readonly throttle: {
+    readonly maxThreadsRunning: number | undefined;
+    readonly historyList: number | undefined;
+  };
   readonly cutover: {
     readonly mode: "manual" | "auto";
     readonly maxPauseMs: number;
@@ -66,6 +70,10 @@ export function toConfig(file: ConfigFile, path: string, directory: string): Con
       chunkTargetMs: file.copy.chunkTarget,
       bytesPerSecond: file.copy.rate,
       deferIndexes: file.copy.deferIndexes,
+    },
+    throttle: {
+      maxThreadsRunning: file.throttle.maxThreadsRunning,
+      historyList: file.throttle.historyList,
     },
     cutover: {
       mode: file.cutover.mode,

@@ -56,8 +56,8 @@ const comesLater: readonly (readonly [path: RegExp, what: string])[] = [
   [/^shards\.[^.]+\.tls$/, "TLS to the servers"],
   [/^shards\.[^.]+\.passwordCommand$/, "passwordCommand; use passwordFile or ${ENV:NAME}"],
   [
-    /^throttle\.(replicas|maxLag|maxThreadsRunning|historyList|diskFreeMin)$/,
-    "throttling; copy.rate limits the copy",
+    /^throttle\.(replicas|maxLag|diskFreeMin)$/,
+    "throttling by replicas and disks; use maxThreadsRunning, historyList or copy.rate",
   ],
   [/^verify\.repeatAtGate$/, "verification in rounds while waiting"],
   [/^cutover\.window$/, "cutover windows; use mode manual or auto"],

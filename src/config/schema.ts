@@ -174,9 +174,16 @@ export const configFile = z.strictObject({
     .prefault({})
     .describe("The bulk copy."),
   throttle: z
-    .strictObject({})
+    .strictObject({
+      maxThreadsRunning: count(2, 100_000)
+        .optional()
+        .describe("No new chunk begins while a server runs more statements than this at once."),
+      historyList: count(1_000, 1_000_000_000)
+        .optional()
+        .describe("No new chunk begins while InnoDB keeps more old row versions than this."),
+    })
     .prefault({})
-    .describe("Reserved: throttling by replica lag and load comes later."),
+    .describe("When the copy waits for the servers. The tail is never held back."),
   verify: z
     .strictObject({
       sample: z

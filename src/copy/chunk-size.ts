@@ -22,6 +22,9 @@ export class ChunkSize {
   took(rows: number, ms: number): void {
     if (rows === 0) return;
     const wanted = (rows * this.#targetMs) / Math.max(ms, 1);
-    this.#rows = Math.min(maxRows, Math.max(minRows, Math.min(this.#rows * 2, Math.max(this.#rows / 2, wanted))));
+    this.#rows = Math.min(
+      maxRows,
+      Math.max(minRows, Math.min(this.#rows * 2, Math.max(this.#rows / 2, wanted))),
+    );
   }
 }

@@ -5,6 +5,7 @@ import { Mutex, Notifier, sleep } from "../lib/wait.ts";
 import type { Tail } from "../tail/tail.ts";
 import { ChunkSize } from "./chunk-size.ts";
 import type { Pace } from "./pace.ts";
+import type { Throttle } from "./throttle.ts";
 
 /** A connection lost in the middle of a chunk; the chunk is copied again. */
 const maxAttempts = 8;
@@ -13,6 +14,7 @@ export interface CopierOptions {
   readonly threads: number;
   readonly chunkTargetMs: number;
   readonly pace: Pace;
+  readonly throttle: Throttle;
   /** Called after each chunk. */
   readonly copied: (table: TableWork, interval: KeyInterval, rows: number, bytes: number) => void;
 }
@@ -61,6 +63,7 @@ export class Copier {
       signal.throwIfAborted();
       this.#tail.throwIfFailed();
       await this.#options.pace.wait(signal);
+      await this.#options.throttle.wait(signal);
       const chosen = await this.#choose();
       if (chosen === undefined) await this.#free.wait(signal);
       else await this.#copyChunk(chosen.table, chosen.interval, signal);
@@ -107,7 +110,11 @@ export class Copier {
     this.#free.notify();
   }
 
-  async #load(table: TableWork, interval: KeyInterval, signal: AbortSignal): Promise<{ rows: number; bytes: number }> {
+  async #load(
+    table: TableWork,
+    interval: KeyInterval,
+    signal: AbortSignal,
+  ): Promise<{ rows: number; bytes: number }> {
     const { source, target, slice, from } = this.#move;
     const { shape } = table;
     for (let attempt = 1; ; attempt += 1) {
@@ -127,7 +134,11 @@ export class Copier {
   }
 
   /** After a lost answer to the commit the progress row tells whether the chunk is there (rule 7). */
-  async #loadedAfterAll(table: TableWork, interval: KeyInterval, error: unknown): Promise<number | undefined> {
+  async #loadedAfterAll(
+    table: TableWork,
+    interval: KeyInterval,
+    error: unknown,
+  ): Promise<number | undefined> {
     if (!(error instanceof ShardliftError && error.retryable)) throw error;
     const chunks = await this.#move.target.ledger.loadedChunks(this.#move.from);
     return chunks.find(

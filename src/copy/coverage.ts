@@ -49,11 +49,17 @@ export class Coverage {
   mark(to: KeyId | undefined): KeyInterval {
     const gap = this.#unmarked[0];
     invariant(gap !== undefined, "a chunk was marked although nothing is left to copy");
-    invariant(this.#compare !== undefined || this.#inFlight.size === 0, "two chunks of a server-ordered table at once");
+    invariant(
+      this.#compare !== undefined || this.#inFlight.size === 0,
+      "two chunks of a server-ordered table at once",
+    );
     const interval = { from: gap.from, to };
     if (sameEnd(to, gap.to)) this.#unmarked.shift();
     else {
-      invariant(to !== undefined && this.#precedes(gap.from, to) && this.#inside(to, gap.to), "a chunk end outside its gap");
+      invariant(
+        to !== undefined && this.#precedes(gap.from, to) && this.#inside(to, gap.to),
+        "a chunk end outside its gap",
+      );
       this.#unmarked[0] = { from: to, to: gap.to };
     }
     this.#inFlight.add(interval);
@@ -74,7 +80,10 @@ export class Coverage {
 
   /** What an earlier run has loaded. Only before anything is marked. */
   restore(loaded: readonly KeyInterval[]): void {
-    invariant(this.#inFlight.size === 0 && this.#copied.length === 0, "progress restored into a running copy");
+    invariant(
+      this.#inFlight.size === 0 && this.#copied.length === 0,
+      "progress restored into a running copy",
+    );
     this.#copied = joinIntervals(loaded, this.#compare);
     this.#unmarked = gapsOf(this.#copied);
   }
@@ -149,9 +158,13 @@ function chain(intervals: readonly KeyInterval[]): KeyInterval[] {
   return [{ from: undefined, to }];
 }
 
-function sortAndJoin(intervals: readonly KeyInterval[], compare: (a: KeyId, b: KeyId) => number): KeyInterval[] {
+function sortAndJoin(
+  intervals: readonly KeyInterval[],
+  compare: (a: KeyId, b: KeyId) => number,
+): KeyInterval[] {
   const sorted = intervals.toSorted((a, b) => {
-    if (a.from === undefined || b.from === undefined) return a.from === b.from ? 0 : a.from === undefined ? -1 : 1;
+    if (a.from === undefined || b.from === undefined)
+      return a.from === b.from ? 0 : a.from === undefined ? -1 : 1;
     return compare(a.from, b.from);
   });
   const joined: KeyInterval[] = [];

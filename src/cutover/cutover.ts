@@ -87,7 +87,9 @@ async function runAttempt(context: CutoverContext, attempt: Attempt): Promise<vo
 async function release({ ports, limits }: CutoverContext, attempt: Attempt): Promise<void> {
   const results = await Promise.allSettled(attempt.held.map(({ gate }) => gate.rollback()));
   await ports.announce("prepare", limits.deadlineMs);
-  const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as unknown);
+  const failures = results
+    .filter((result) => result.status === "rejected")
+    .map(({ reason }) => reason as unknown);
   // A gate whose connection is gone has rolled back by itself; anything else must be seen.
   if (failures.length > 0) throw new AggregateError(failures, "a gate could not be rolled back");
 }
@@ -105,7 +107,8 @@ async function catchUp(context: CutoverContext, until: number): Promise<void> {
     }
     for (const { shard, session, spec } of sources) {
       const age = await session.gates.oldestTransactionMs(spec.tables);
-      if (age > maxTransactionMs) reasons.push(`a transaction at ${shard} has been open for ${Math.round(age)} ms`);
+      if (age > maxTransactionMs)
+        reasons.push(`a transaction at ${shard} has been open for ${Math.round(age)} ms`);
     }
     if (reasons.length === 0) return;
     if (performance.now() > until) {

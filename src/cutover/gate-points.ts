@@ -29,7 +29,8 @@ export function gatePoints(
       spec: { role, tables, slice, owned: ownedSlice(keyspace, shard), afterEpoch: plan.before.epoch },
     };
   };
-  const shards = (side: "from" | "to"): string[] => [...new Set(plan.moves.map((move) => move[side]))].toSorted();
+  const shards = (side: "from" | "to"): string[] =>
+    [...new Set(plan.moves.map((move) => move[side]))].toSorted();
   const both = shards("from").filter((shard) => shards("to").includes(shard));
   invariant(both.length === 0, `${both.join(", ")} both gives and gets in one plan`);
   return {

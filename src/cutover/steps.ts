@@ -62,7 +62,10 @@ const drain: CutoverStep = {
   name: "drain",
   pastNoReturn: false,
   describe: ({ moves }) =>
-    moves.map(({ from, to }) => `commit a marker at ${from}, read its log up to it, copy the last dirty keys to ${to}`),
+    moves.map(
+      ({ from, to }) =>
+        `commit a marker at ${from}, read its log up to it, copy the last dirty keys to ${to}`,
+    ),
   async run({ moves }, { signal }) {
     await Promise.all(moves.map(async ({ tail }) => tail.drain(await tail.raise(), signal)));
   },
@@ -71,7 +74,8 @@ const drain: CutoverStep = {
 const prove: CutoverStep = {
   name: "verify the last keys",
   pastNoReturn: false,
-  describe: ({ moves }) => moves.map(({ from, to }) => `compare the keys written since they were verified, ${from} and ${to}`),
+  describe: ({ moves }) =>
+    moves.map(({ from, to }) => `compare the keys written since they were verified, ${from} and ${to}`),
   async run({ moves }, { signal }) {
     await Promise.all(moves.map(({ verifier }) => verifier.verifyLast(signal)));
   },
@@ -80,7 +84,8 @@ const prove: CutoverStep = {
 const counters: CutoverStep = {
   name: "check the counters",
   pastNoReturn: false,
-  describe: ({ moves }) => moves.map(({ from, to }) => `the AUTO_INCREMENT counters of ${to} lie above those of ${from}`),
+  describe: ({ moves }) =>
+    moves.map(({ from, to }) => `the AUTO_INCREMENT counters of ${to} lie above those of ${from}`),
   async run({ moves }) {
     for (const { work } of moves) {
       for (const { shape } of work.tables) {
@@ -113,7 +118,9 @@ const reversePosition: CutoverStep = {
 const commit: CutoverStep = {
   name: "commit closed",
   pastNoReturn: true,
-  describe: ({ sources }) => [`COMMIT the closed gate at ${names(sources)}: waiting writers are refused and retry`],
+  describe: ({ sources }) => [
+    `COMMIT the closed gate at ${names(sources)}: waiting writers are refused and retry`,
+  ],
   async run(context, attempt) {
     await context.ports.journal("commit-closed", "about");
     for (const { gate } of attempt.held) await gate.commit();
@@ -124,7 +131,8 @@ const commit: CutoverStep = {
 const endTail: CutoverStep = {
   name: "end the tail",
   pastNoReturn: true,
-  describe: ({ moves }) => moves.map(({ from, to }) => `stop following ${from}: nothing more is written at ${to}`),
+  describe: ({ moves }) =>
+    moves.map(({ from, to }) => `stop following ${from}: nothing more is written at ${to}`),
   async run({ moves }) {
     await Promise.all(moves.map(({ tail }) => tail.stop()));
   },
@@ -167,7 +175,8 @@ export async function prepareCutover(context: CutoverContext): Promise<void> {
   for (const { work } of moves) {
     for (const { shape } of work.tables) {
       const counter = await work.source.catalog.autoIncrement(shape);
-      if (counter !== undefined) await work.target.catalog.raiseAutoIncrement(shape, reservedStart(shape.name, counter));
+      if (counter !== undefined)
+        await work.target.catalog.raiseAutoIncrement(shape, reservedStart(shape.name, counter));
     }
   }
 }

@@ -54,7 +54,13 @@ async function startOne(
   { flavor, folder, signal }: Parameters<typeof startShopServers>[0],
   name: ShardName,
 ): Promise<LocalServer> {
-  return startLocalServer({ flavor, directory: join(folder, name), signal });
+  const server = await startLocalServer({ flavor, directory: join(folder, name), signal });
+  server[Symbol.asyncDispose] = async () => {
+    // At once: an orderly end takes MySQL two seconds, and whoever looks at the data later gets it recovered.
+    await server.kill("SIGKILL");
+    await server.stop();
+  };
+  return server;
 }
 
 /** Loads the shop into `s0`. */

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { finished, pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import type { JobEvent, JobState } from "../job/events.ts";
@@ -54,25 +55,21 @@ export interface SplitOptions {
 /** Runs `shardlift split` as a process of its own and follows what it tells. Never leaves it running. */
 export async function runSplit({ folder, config, onEvent, signal }: SplitOptions): Promise<SplitOutcome> {
   signal.throwIfAborted();
-  await using errors = await open(join(folder, "split.stderr"), "w");
   const child = spawn(process.execPath, [program, ...splitArgs, "--config", config], {
     cwd: folder,
-    stdio: ["ignore", "pipe", errors.fd],
+    stdio: ["ignore", "pipe", "pipe"],
     // A process group of its own: Ctrl-C reaches the demo, which then asks the command to stop.
     detached: true,
   });
   const ended = whenEnded(child);
   using _ends = endsWithUs(child, signal);
   using memory = watchMemory(child.pid);
-  const log = createWriteStream(join(folder, "split.ndjson"));
   const read = new LineReader(onEvent);
-  for await (const line of createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY })) {
-    log.write(`${line}\n`);
-    read.line(line);
-  }
+  await Promise.all([
+    followLines(child.stdout, join(folder, "split.ndjson"), read),
+    pipeline(child.stderr, createWriteStream(join(folder, "split.stderr"))),
+  ]);
   const { exit, died } = await ended;
-  log.end();
-  await once(log, "close");
   const told = await readFile(join(folder, "split.stderr"), "utf8");
   const { result, error, states } = read;
   return {
@@ -82,6 +79,16 @@ export async function runSplit({ folder, config, onEvent, signal }: SplitOptions
     states,
     maxRssMiB: Math.round(Math.max(memory.maxMiB, result?.memory.maxRssMiB ?? 0)),
   };
+}
+
+async function followLines(stdout: Readable, file: string, read: LineReader): Promise<void> {
+  const log = createWriteStream(file);
+  for await (const line of createInterface({ input: stdout, crlfDelay: Number.POSITIVE_INFINITY })) {
+    log.write(`${line}\n`);
+    read.line(line);
+  }
+  log.end();
+  await finished(log);
 }
 
 /** Takes the command's lines apart: events, and at the end the result or the error. */

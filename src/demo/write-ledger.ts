@@ -1,5 +1,5 @@
 import { createWriteStream, type WriteStream } from "node:fs";
-import { once } from "node:events";
+import { finished } from "node:stream/promises";
 
 /** A row of the shop: `orders/5`, `order_items/5/2`. */
 export type RowName = string;
@@ -82,9 +82,10 @@ export class WriteLedger implements Promises {
     this.#file.write(`${JSON.stringify({ outcome: "error", error: text, inserts })}\n`);
   }
 
+  /** Idempotent. */
   async close(): Promise<void> {
-    this.#file.end();
-    await once(this.#file, "close");
+    if (!this.#file.writableEnded) this.#file.end();
+    await finished(this.#file);
   }
 
   #add(writes: readonly RowWrite[], outcome: WriteOutcome): void {

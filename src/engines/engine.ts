@@ -52,6 +52,15 @@ export interface Session extends AsyncDisposable {
   readonly digests: Digests;
   readonly gates: Gates;
   readonly ledger: Ledger;
+  /** How hard the server works now; what the throttle looks at. */
+  pressure(): Promise<ServerPressure>;
+}
+
+export interface ServerPressure {
+  /** Statements that run right now. */
+  readonly threadsRunning: number;
+  /** Old row versions that are still kept (InnoDB's history list); grows behind long reads. */
+  readonly historyList: number;
 }
 
 export interface ServerIdentity {

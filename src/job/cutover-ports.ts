@@ -45,9 +45,15 @@ export function cutoverLimits({ cutover }: Config, deadlineMs: number): CutoverL
 }
 
 /** Publishes the current map; returns a line for each reader that did not confirm it. The flip stands in any case. */
-export async function publishUnconfirmed({ deps, signal }: Pick<JobContext, "deps" | "signal">): Promise<string[]> {
+export async function publishUnconfirmed({
+  deps,
+  signal,
+}: Pick<JobContext, "deps" | "signal">): Promise<string[]> {
   const results = await publishCurrent(deps.store, deps.publishers, signal);
   return results
     .filter(({ state }) => state !== "applied")
-    .map(({ publisher, state, cause }) => `${publisher}: ${state}${cause instanceof Error ? ` (${cause.message})` : ""}`);
+    .map(
+      ({ publisher, state, cause }) =>
+        `${publisher}: ${state}${cause instanceof Error ? ` (${cause.message})` : ""}`,
+    );
 }

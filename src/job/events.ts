@@ -1,7 +1,12 @@
 /** What a running job tells the outside. One stream feeds the terminal, the plain lines and ndjson. */
 export type JobEvent =
   | { readonly kind: "state"; readonly state: JobState; readonly reason?: string }
-  | { readonly kind: "phase"; readonly phase: PhaseName; readonly at: "start" | "done" | "stopped"; readonly text?: string }
+  | {
+      readonly kind: "phase";
+      readonly phase: PhaseName;
+      readonly at: "start" | "done" | "stopped";
+      readonly text?: string;
+    }
   | { readonly kind: "progress"; readonly progress: Progress }
   | { readonly kind: "note"; readonly level: "info" | "warning"; readonly text: string };
 
@@ -34,6 +39,8 @@ export interface Progress {
     readonly bytesPerSecond: number;
     /** Seconds left as a range from the 1- and 15-minute rates; undefined before there is a rate. */
     readonly eta: { readonly lowSeconds: number; readonly highSeconds: number } | undefined;
+    /** Why no new chunk begins just now; undefined while the copy runs freely. */
+    readonly throttledBy?: string | undefined;
     readonly tables: readonly TableProgress[];
   };
   readonly tail: {

@@ -3,6 +3,7 @@ import type { JobClaim } from "../control/job-claim.ts";
 import type { ControlStore } from "../control/store.ts";
 import type { CutoverResult, GatePoint, MoveRun } from "../cutover/cutover-context.ts";
 import type { Endpoint, Engine, Session } from "../engines/engine.ts";
+import type { Throttle } from "../copy/throttle.ts";
 import type { Background } from "../lib/background.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Publisher } from "../publish/publisher.ts";
@@ -49,6 +50,7 @@ export interface JobContext {
   readonly moves: readonly MoveRun[];
   readonly gates: { readonly sources: readonly GatePoint[]; readonly targets: readonly GatePoint[] };
   readonly meter: ProgressMeter;
+  readonly throttle: Throttle;
   setState(state: JobState, reason?: string): Promise<void>;
   /** The flip is done: state and figures in one write. */
   switched(result: CutoverResult): Promise<void>;

@@ -43,10 +43,15 @@ export async function jobStatus(store: ControlStore, record: JobRecord): Promise
   };
 }
 
-function canCutover(state: JobState, alive: boolean, progress: Progress | undefined): JobStatus["canCutover"] {
+function canCutover(
+  state: JobState,
+  alive: boolean,
+  progress: Progress | undefined,
+): JobStatus["canCutover"] {
   const reasons: string[] = [];
   if (state !== "ready") reasons.push(`the job is ${state}`);
   if (!alive) reasons.push("no runner is alive: `shardlift cutover` would first bring the job up to date");
-  if (progress !== undefined && progress.verify.mismatches > 0) reasons.push(`${progress.verify.mismatches} keys differ`);
+  if (progress !== undefined && progress.verify.mismatches > 0)
+    reasons.push(`${progress.verify.mismatches} keys differ`);
   return { ok: reasons.length === 0, reasons };
 }

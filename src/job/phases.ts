@@ -21,6 +21,7 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
   const { threads, chunkTargetMs, bytesPerSecond } = deps.config.copy;
   const pace = new Pace(Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined);
   await context.setState("copying");
+  background.run((stop) => context.throttle.run(stop));
   for (const { tail, verifier } of moves) {
     tail.start();
     background.run((stop) => verifier.run(stop));
@@ -30,6 +31,7 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
       threads,
       chunkTargetMs,
       pace,
+      throttle: context.throttle,
       copied: (table, interval, rows, bytes) => {
         meter.copied(rows, bytes);
         verifier.add(table, interval);

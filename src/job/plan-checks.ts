@@ -17,7 +17,8 @@ export async function refuseStalePlan(
   { fresh }: { readonly fresh: boolean },
 ): Promise<void> {
   const reasons: string[] = [];
-  if ((await ownershipOf(deps, plan)) === "target") reasons.push("the slices belong to their new shards already");
+  if ((await ownershipOf(deps, plan)) === "target")
+    reasons.push("the slices belong to their new shards already");
   for (const [shard, session] of sessions) {
     const planned = plan.servers[shard];
     // After the start the checkpoint tells which server the job follows (rule 11).
@@ -28,7 +29,8 @@ export async function refuseStalePlan(
   for (const shard of new Set(plan.moves.map((move) => move.from))) {
     reasons.push(...(await changedTables(plan, shard, sessions.get(shard))));
   }
-  if (reasons.length > 0) throw new ShardliftError("E_STALE_PLAN", `the plan is stale: ${reasons.join("; ")}`);
+  if (reasons.length > 0)
+    throw new ShardliftError("E_STALE_PLAN", `the plan is stale: ${reasons.join("; ")}`);
 }
 
 async function changedTables(plan: Plan, shard: string, session: Session | undefined): Promise<string[]> {

@@ -17,7 +17,11 @@ export interface PrepareContext {
   readonly plan: Plan;
   readonly sessions: ReadonlyMap<string, Session>;
   readonly signal: AbortSignal;
-  readonly journal: (step: string, at: "about" | "did", data?: Readonly<Record<string, unknown>>) => Promise<void>;
+  readonly journal: (
+    step: string,
+    at: "about" | "did",
+    data?: Readonly<Record<string, unknown>>,
+  ) => Promise<void>;
 }
 
 /**
@@ -102,7 +106,15 @@ async function resumeMove(
     table.rowsLoaded = loaded.reduce((sum, chunk) => sum + chunk.rows, 0);
     tables.push(table);
   }
-  const work: MoveWork = { id: move.id, from: move.from, to: move.to, slice: move.slice, source, target, tables };
+  const work: MoveWork = {
+    id: move.id,
+    from: move.from,
+    to: move.to,
+    slice: move.slice,
+    source,
+    target,
+    tables,
+  };
   const tail = new Tail(work, job, from);
   const verifier = new Verifier(work, tail);
   for (const table of tables) {

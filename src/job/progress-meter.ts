@@ -17,13 +17,19 @@ export interface Extent {
 export class ProgressMeter {
   readonly #moves: readonly MoveRun[];
   readonly #extents: ReadonlyMap<TableWork, Extent | undefined>;
+  readonly #throttledBy: () => string | undefined;
   readonly #rates = new Rates();
   #rows = 0;
   #bytes = 0;
 
-  constructor(moves: readonly MoveRun[], extents: ReadonlyMap<TableWork, Extent | undefined>) {
+  constructor(
+    moves: readonly MoveRun[],
+    extents: ReadonlyMap<TableWork, Extent | undefined>,
+    throttledBy: () => string | undefined,
+  ) {
     this.#moves = moves;
     this.#extents = extents;
+    this.#throttledBy = throttledBy;
   }
 
   copied(rows: number, bytes: number): void {
@@ -46,13 +52,17 @@ export class ProgressMeter {
         rowsPerSecond: rates.rowsPerSecond,
         bytesPerSecond: rates.bytesPerSecond,
         eta: rates.eta,
+        throttledBy: this.#throttledBy(),
         tables,
       },
       tail: {
         lagMs: Math.max(0, ...tails.map((tail) => tail.lagMs)),
         livenessMs: Math.max(0, ...tails.map((tail) => tail.livenessMs)),
         dirtyKeys: tails.reduce((sum, tail) => sum + tail.dirtyKeys, 0),
-        checkpointAgeMs: tails.reduce<number | undefined>((age, tail) => older(age, tail.checkpointAgeMs), undefined),
+        checkpointAgeMs: tails.reduce<number | undefined>(
+          (age, tail) => older(age, tail.checkpointAgeMs),
+          undefined,
+        ),
       },
       verify: {
         percent: mean(work.map((table) => this.#percent(table, "verified"))),

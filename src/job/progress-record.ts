@@ -6,7 +6,10 @@ import type { ControlStore } from "../control/store.ts";
 import type { Progress } from "./events.ts";
 
 /** The newest progress of a job, for `status`: readable with the runner alive or dead. */
-const recordSchema = z.strictObject({ at: z.iso.datetime(), progress: z.custom<Progress>((value) => typeof value === "object") });
+const recordSchema = z.strictObject({
+  at: z.iso.datetime(),
+  progress: z.custom<Progress>((value) => typeof value === "object"),
+});
 export type ProgressRecord = z.infer<typeof recordSchema>;
 
 /** Overwrites the last snapshot; only the holder of the job's token can. A snapshot that is lost is no harm. */

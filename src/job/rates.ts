@@ -48,7 +48,9 @@ export class Rates {
   #eta(percent: number): RateReading["eta"] {
     // Before one percent the rates say nothing (gh-ost has the same rule).
     if (this.#rates === undefined || percent < 1 || percent >= 100) return undefined;
-    const seconds = this.#rates.filter((rate) => rate.percent > 0).map((rate) => (100 - percent) / rate.percent);
+    const seconds = this.#rates
+      .filter((rate) => rate.percent > 0)
+      .map((rate) => (100 - percent) / rate.percent);
     if (seconds.length === 0) return undefined;
     return { lowSeconds: Math.min(...seconds), highSeconds: Math.max(...seconds) };
   }
@@ -60,5 +62,9 @@ function blend(
   weight: number,
 ): { percent: number; rows: number; bytes: number } {
   const mix = (a: number, b: number): number => a + (b - a) * weight;
-  return { percent: mix(old.percent, now.percent), rows: mix(old.rows, now.rows), bytes: mix(old.bytes, now.bytes) };
+  return {
+    percent: mix(old.percent, now.percent),
+    rows: mix(old.rows, now.rows),
+    bytes: mix(old.bytes, now.bytes),
+  };
 }

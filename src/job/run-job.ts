@@ -8,6 +8,7 @@ import { PastNoReturn } from "../cutover/cutover.ts";
 import type { CutoverResult } from "../cutover/cutover-context.ts";
 import type { Session } from "../engines/engine.ts";
 import { ShardliftError } from "../errors/error.ts";
+import { Throttle } from "../copy/throttle.ts";
 import { Background } from "../lib/background.ts";
 import { sleep } from "../lib/wait.ts";
 import { keyspaceOf } from "../model/routing-map.ts";
@@ -45,12 +46,18 @@ const progressEveryMs = 500;
  * Runs a job from wherever it stands: a new one from the start, an interrupted one from its checkpoints. Takes the
  * job first, so that there is one runner; ends with the checkpoint saved, whatever the reason.
  */
-export async function runJob(deps: JobDeps, job: string, options: RunOptions, interrupt: AbortSignal): Promise<JobEnd> {
+export async function runJob(
+  deps: JobDeps,
+  job: string,
+  options: RunOptions,
+  interrupt: AbortSignal,
+): Promise<JobEnd> {
   await using claim = await JobClaim.take(deps.store, job, { runner: thisRunner() });
   const { record } = await requireJob(deps.store, job);
   const plan = await planOfJob(deps.store, record);
   const run = new Run(deps, plan, claim, record.state);
-  if (record.state === "switched") return { job, state: "switched", why: "nothing is left to do", cutover: undefined, figures: undefined };
+  if (record.state === "switched")
+    return { job, state: "switched", why: "nothing is left to do", cutover: undefined, figures: undefined };
   try {
     return await run.go(options, interrupt);
   } catch (error) {
@@ -88,6 +95,7 @@ class Run {
       await this.#check(fresh, sessions.all, signal);
       return await this.#prepare(sessions.all, signal);
     });
+    const throttle = new Throttle([...sessions.all.values()], this.#deps.config.throttle);
     return await this.#work({
       deps: this.#deps,
       job: this.#claim.job,
@@ -99,7 +107,8 @@ class Run {
       sessions: sessions.all,
       moves,
       gates: gatePoints(this.#plan, sessions.all),
-      meter: new ProgressMeter(moves, await readExtents(moves)),
+      meter: new ProgressMeter(moves, await readExtents(moves), () => throttle.reason),
+      throttle,
       setState: (state, reason) => this.#setState(state, reason),
       switched: (result) => this.#setState("switched", undefined, { cutover: { ...result } }),
       remember: (error) => this.remember(error),
@@ -215,11 +224,18 @@ class Run {
     }
     const unconfirmed = await publishUnconfirmed(context);
     await this.#setState("switched");
-    return this.#end(context, { kind: "stop-here", why: `switched after a failure: ${unconfirmed.join("; ")}` }, copySeconds);
+    return this.#end(
+      context,
+      { kind: "stop-here", why: `switched after a failure: ${unconfirmed.join("; ")}` },
+      copySeconds,
+    );
   }
 
   /** A run that died inside its cutover left gates that have to follow the map before anything else happens. */
-  async #settleCutover(sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<JobEnd | undefined> {
+  async #settleCutover(
+    sessions: ReadonlyMap<string, Session>,
+    signal: AbortSignal,
+  ): Promise<JobEnd | undefined> {
     for (const session of sessions.values()) await session.ledger.claim();
     const ownership = await ownershipOf(this.#deps, this.#plan);
     await settleGates(this.#claim.job, ownership, gatePoints(this.#plan, sessions));
@@ -237,7 +253,9 @@ class Run {
   }
 
   #end(context: JobContext, end: CutoverEnd, copySeconds: number): JobEnd {
-    const rows = context.moves.flatMap(({ work }) => work.tables).reduce((sum, table) => sum + table.rowsLoaded, 0);
+    const rows = context.moves
+      .flatMap(({ work }) => work.tables)
+      .reduce((sum, table) => sum + table.rowsLoaded, 0);
     return {
       job: context.job,
       state: this.#state,
@@ -262,12 +280,21 @@ class Run {
       reporter.event({ kind: "phase", phase, at: "done" });
       return result;
     } catch (error) {
-      reporter.event({ kind: "phase", phase, at: "stopped", text: error instanceof Error ? error.message : String(error) });
+      reporter.event({
+        kind: "phase",
+        phase,
+        at: "stopped",
+        text: error instanceof Error ? error.message : String(error),
+      });
       throw error;
     }
   }
 
-  async #setState(state: JobState, reason?: string, facts: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  async #setState(
+    state: JobState,
+    reason?: string,
+    facts: Readonly<Record<string, unknown>> = {},
+  ): Promise<void> {
     if (state === this.#state) return;
     assertTransition(this.#state, state);
     // A reason belongs to the state that it was given with.

@@ -20,13 +20,18 @@ export async function ownershipOf(deps: JobDeps, plan: Plan): Promise<Ownership>
   } catch (cause) {
     throw new ShardliftError("E_OWNERSHIP_UNKNOWN", "the routing map can not be read", { cause });
   }
-  if (map === undefined) throw new ShardliftError("E_OWNERSHIP_UNKNOWN", "the control store has no routing map");
+  if (map === undefined)
+    throw new ShardliftError("E_OWNERSHIP_UNKNOWN", "the control store has no routing map");
   const keyspace = keyspaceOf(map, plan.keyspace);
   const owns = (shard: string, slice: Slice): boolean =>
-    JSON.stringify(intersectSlices(keyspace.keyType, ownedSlice(keyspace, shard), slice)) === JSON.stringify(slice);
+    JSON.stringify(intersectSlices(keyspace.keyType, ownedSlice(keyspace, shard), slice)) ===
+    JSON.stringify(slice);
   if (plan.moves.every((move) => owns(move.to, move.slice))) return "target";
   if (plan.moves.every((move) => owns(move.from, move.slice))) return "source";
-  throw new ShardliftError("E_STALE_PLAN", `the slices of this plan belong to other shards in epoch ${map.epoch}`);
+  throw new ShardliftError(
+    "E_STALE_PLAN",
+    `the slices of this plan belong to other shards in epoch ${map.epoch}`,
+  );
 }
 
 /**

@@ -30,6 +30,7 @@ export async function createPlannedJob(store: ControlStore, plan: Plan, job: str
 export async function planOfJob(store: ControlStore, record: JobRecord): Promise<Plan> {
   const hash = record["planBlob"];
   const bytes = typeof hash === "string" ? await getBlob(store, hash) : undefined;
-  if (bytes === undefined) throw new ShardliftError("E_CONTROL_STORE", `the plan of job ${record.id} is not in the control store`);
+  if (bytes === undefined)
+    throw new ShardliftError("E_CONTROL_STORE", `the plan of job ${record.id} is not in the control store`);
   return parsePlan(Buffer.from(bytes).toString(), `plan of job ${record.id}`);
 }

@@ -69,7 +69,11 @@ function chooseKeyspace(map: RoutingMap, wish: SplitWish): string {
   const [only, ...more] = candidates;
   if (only !== undefined && more.length === 0) return only;
   throw new InputError("E_USAGE", [
-    { where: "--keyspace", found: "nothing", accepted: `one of ${candidates.join(", ")}, since ${wish.shard} has several` },
+    {
+      where: "--keyspace",
+      found: "nothing",
+      accepted: `one of ${candidates.join(", ")}, since ${wish.shard} has several`,
+    },
   ]);
 }
 
@@ -107,7 +111,8 @@ async function factsOf(
   const existing = await target.catalog.existing(tables.map((table) => table.name));
   const gate = points.sources.find((point) => point.shard === move.from);
   const mirror = points.targets.find((point) => point.shard === move.to);
-  if (gate === undefined || mirror === undefined) throw new ShardliftError("E_BUG", `no gate for move ${move.id}`);
+  if (gate === undefined || mirror === undefined)
+    throw new ShardliftError("E_BUG", `no gate for move ${move.id}`);
   return {
     move,
     rows,

@@ -60,7 +60,9 @@ export function makePlan(input: PlanInput): Plan {
         high: Math.ceil(rows / copyRowsPerSecond.slow),
       },
       pauseMs: { expected: expectedPauseMs, budget: input.maxPauseMs },
-      basis: counts.every(([, { exact }]) => exact) ? "rows counted" : "rows counted up to a limit, then statistics",
+      basis: counts.every(([, { exact }]) => exact)
+        ? "rows counted"
+        : "rows counted up to a limit, then statistics",
     },
     warnings: warningsOf(input),
   };
@@ -80,12 +82,26 @@ function stepsOf(input: PlanInput, facts: MoveFacts): PlanStep[] {
   );
   return [
     { phase: "prepare", what: `save the log position of ${move.from} at ${move.to}`, statements: create },
-    { phase: "copy", what: `copy ${formatSlice(move.slice)} of ${names} from ${move.from} to ${move.to}`, statements: [] },
+    {
+      phase: "copy",
+      what: `copy ${formatSlice(move.slice)} of ${names} from ${move.from} to ${move.to}`,
+      statements: [],
+    },
     { phase: "tail", what: `follow the log of ${move.from}, copy changed keys again`, statements: [] },
     ...(input.deferIndexes && missingTables.length > 0
-      ? [{ phase: "copy", what: `build the non-unique indexes of ${missingTables.join(", ")}`, statements: [] }]
+      ? [
+          {
+            phase: "copy",
+            what: `build the non-unique indexes of ${missingTables.join(", ")}`,
+            statements: [],
+          },
+        ]
       : []),
-    { phase: "verify", what: `compare ${move.from} and ${move.to} by chunk hashes, then by key`, statements: [] },
+    {
+      phase: "verify",
+      what: `compare ${move.from} and ${move.to} by chunk hashes, then by key`,
+      statements: [],
+    },
     { phase: "cutover", what: `arm the gate at ${move.from}`, statements: [...facts.gate.statements] },
     { phase: "cutover", what: `arm the mirror gate at ${move.to}`, statements: [...facts.mirror.statements] },
     {

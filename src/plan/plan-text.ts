@@ -3,8 +3,11 @@ import { formatBytes, formatCount, formatDuration } from "../ui/format.ts";
 import { ownedSlice, type RoutingMap } from "../model/routing-map.ts";
 import { planHash, type Plan } from "./plan.ts";
 
-/** A plan as people read it: what moves, what it takes, what will be run, what to watch out for. */
-export function planText(plan: Plan): string {
+/**
+ * A plan as people read it: what moves, what it takes, what will be run, what to watch out for. The exact statements
+ * are long (six triggers a table and shard), so they are told only when asked for.
+ */
+export function planText(plan: Plan, options: { readonly statements: boolean }): string {
   const { estimates } = plan;
   return [
     `split of keyspace ${plan.keyspace}, epoch ${plan.before.epoch} → ${plan.after.epoch}   (plan ${planHash(plan)})`,
@@ -21,14 +24,28 @@ export function planText(plan: Plan): string {
     "steps",
     ...plan.steps.flatMap((step, index) => [
       `  ${index + 1}. ${step.phase}: ${step.what}`,
-      ...step.statements.flatMap((statement) => statement.split("\n").map((line) => `       ${line}`)),
+      ...(options.statements ? step.statements : summaries(step.statements)).flatMap((statement) =>
+        statement.split("\n").map((line) => `       ${line}`),
+      ),
     ]),
     "",
     `moves ${formatCount(estimates.rows)} rows (${estimates.basis}), about ${formatBytes(estimates.bytes)}`,
     `copy takes about ${formatDuration(estimates.copySeconds.low * 1_000)} to ${formatDuration(estimates.copySeconds.high * 1_000)} on a small machine`,
     `writes to the slice pause for about ${formatDuration(estimates.pauseMs.expected)}, at most ${formatDuration(estimates.pauseMs.budget)}; reads and other slices never wait`,
-    ...(plan.warnings.length === 0 ? [] : ["", "watch out for", ...plan.warnings.map((warning) => `  ${warning}`)]),
+    ...(plan.warnings.length === 0
+      ? []
+      : ["", "watch out for", ...plan.warnings.map((warning) => `  ${warning}`)]),
   ].join("\n");
+}
+
+/** Triggers are counted, everything else is short enough to be shown. */
+function summaries(statements: readonly string[]): string[] {
+  const isTrigger = (statement: string): boolean => statement.startsWith("CREATE TRIGGER");
+  const triggers = statements.filter(isTrigger).length;
+  const others = statements.filter((statement) => !isTrigger(statement));
+  return triggers === 0
+    ? others
+    : [...others, `CREATE TRIGGER …, ${triggers} of them (--statements shows all)`];
 }
 
 function ownerLines(plan: Plan): string[] {

@@ -78,7 +78,11 @@ export function parsePlan(text: string, where: string): Plan {
     value = JSON.parse(text);
   } catch (cause) {
     throw new InputError("E_USAGE", [
-      { where, found: `not JSON (${(cause as Error).message})`, accepted: "a file made by `shardlift plan … --out`" },
+      {
+        where,
+        found: `not JSON (${(cause as Error).message})`,
+        accepted: "a file made by `shardlift plan … --out`",
+      },
     ]);
   }
   const result = planSchema.safeParse(value);

@@ -28,11 +28,19 @@ export function splitProblems(map: RoutingMap, request: SplitRequest, shards: re
   }
   for (const name of request.into) {
     if (!shards.includes(name)) {
-      problems.push({ where: "--into", found: name, accepted: `a shard of the configuration: ${shards.join(", ")}` });
+      problems.push({
+        where: "--into",
+        found: name,
+        accepted: `a shard of the configuration: ${shards.join(", ")}`,
+      });
     }
   }
   if (request.into.length < 2) {
-    problems.push({ where: "--into", found: request.into.join(","), accepted: "at least two shards, in key order" });
+    problems.push({
+      where: "--into",
+      found: request.into.join(","),
+      accepted: "at least two shards, in key order",
+    });
   }
   for (const name of new Set(request.into.filter((n, i) => request.into.indexOf(n) !== i))) {
     problems.push({ where: "--into", found: `${name} twice`, accepted: "each shard once" });
@@ -58,7 +66,11 @@ function splitKeyProblems(keyType: KeyType, owned: readonly Interval[], request:
       problems.push({ where: "--at", found: key, accepted: `a key that ${request.shard} owns` });
     }
     if (owned.some(({ from }) => from.at === "KEY" && from.key === key)) {
-      problems.push({ where: "--at", found: key, accepted: "a key above the lower end of the shard's range" });
+      problems.push({
+        where: "--at",
+        found: key,
+        accepted: "a key above the lower end of the shard's range",
+      });
     }
     const previous = request.at[index - 1];
     if (previous !== undefined && isKeyValue(keyType, previous) && compareKeys(keyType, previous, key) >= 0) {
@@ -83,7 +95,8 @@ export function splitMap(map: RoutingMap, request: SplitRequest, shards: readonl
 }
 
 function cutRange(keyType: KeyType, range: Range, request: SplitRequest): Range[] {
-  const inside = (key: KeyValue): boolean => sliceContains(keyType, [{ from: range.from, to: range.to }], key);
+  const inside = (key: KeyValue): boolean =>
+    sliceContains(keyType, [{ from: range.from, to: range.to }], key);
   const cuts = request.at.filter(inside);
   const bounds: Bound[] = [range.from, ...cuts.map(boundAt), range.to];
   // The part that a piece belongs to: as many cut keys as lie at or below its lower end.
@@ -100,7 +113,8 @@ function joinRanges(ranges: readonly Range[]): Range[] {
   const joined: Range[] = [];
   for (const range of ranges) {
     const last = joined.at(-1);
-    if (last !== undefined && last.shard === range.shard) joined[joined.length - 1] = { ...last, to: range.to };
+    if (last !== undefined && last.shard === range.shard)
+      joined[joined.length - 1] = { ...last, to: range.to };
     else joined.push(range);
   }
   return joined;

@@ -44,9 +44,9 @@ export class Checkpoints {
 
   /** The newest known position below the oldest unresolved batch, if it is newer than the saved one. */
   nextToSave(oldestUnresolved: number | undefined): Reached | undefined {
-    const safe = (reached: Reached): boolean => oldestUnresolved === undefined || reached.batch < oldestUnresolved;
-    const next =
-      this.#newest !== undefined && safe(this.#newest) ? this.#newest : this.#kept.findLast(safe);
+    const safe = (reached: Reached): boolean =>
+      oldestUnresolved === undefined || reached.batch < oldestUnresolved;
+    const next = this.#newest !== undefined && safe(this.#newest) ? this.#newest : this.#kept.findLast(safe);
     return next !== undefined && next.batch > this.#saved.batch ? next : undefined;
   }
 

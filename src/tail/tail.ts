@@ -56,7 +56,8 @@ export class Tail {
         await task;
       } catch (error) {
         // The end of our own stop is no failure; anything else ends all loops, and the first one is kept.
-        if (this.#failure === undefined && !(signal.aborted && error === signal.reason)) this.#failure = error;
+        if (this.#failure === undefined && !(signal.aborted && error === signal.reason))
+          this.#failure = error;
         this.#stop.abort(error);
         this.#changed.notify();
       }

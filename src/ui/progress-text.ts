@@ -31,6 +31,7 @@ function copyText(copy: Progress["copy"], at: "running" | "done" | "stopped"): s
   const percent = formatPercent(copy.percent, at === "done");
   const parts = [percent, formatBytes(copy.bytes), `${formatCount(copy.rows)} rows`];
   if (at === "running") parts.push(formatRate(copy.bytesPerSecond), `ETA ${formatEta(copy.eta)}`);
+  if (at === "running" && copy.throttledBy !== undefined) parts.push(`throttled (${copy.throttledBy})`);
   return parts.join("  ");
 }
 

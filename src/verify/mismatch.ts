@@ -20,7 +20,10 @@ export class MismatchError extends ShardliftError {
   constructor(mismatches: readonly Mismatch[], source: string, target: string) {
     const shown = mismatches
       .slice(0, 20)
-      .map((m) => `  ${m.table}: ${m.shown} is ${m.kind} (${source} ${m.sourceHash ?? "-"}, ${target} ${m.targetHash ?? "-"})`);
+      .map(
+        (m) =>
+          `  ${m.table}: ${m.shown} is ${m.kind} (${source} ${m.sourceHash ?? "-"}, ${target} ${m.targetHash ?? "-"})`,
+      );
     const rest = mismatches.length > 20 ? [`  … and ${mismatches.length - 20} more (all in --json)`] : [];
     super(
       "E_MISMATCH",

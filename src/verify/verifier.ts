@@ -39,7 +39,9 @@ export class Verifier {
   constructor(move: MoveWork, tail: Tail) {
     this.#move = move;
     this.#tail = tail;
-    this.#queues = new Map(move.tables.map((table) => [table, { waiting: new Map(), suspects: new Set<KeyId>() }]));
+    this.#queues = new Map(
+      move.tables.map((table) => [table, { waiting: new Map(), suspects: new Set<KeyId>() }]),
+    );
   }
 
   /** A chunk is on the target and may be read. */
@@ -61,9 +63,7 @@ export class Verifier {
   get settled(): boolean {
     return this.#move.tables.every(
       (table) =>
-        table.verified.complete &&
-        this.#queue(table).suspects.size === 0 &&
-        table.unproven.size <= batchKeys,
+        table.verified.complete && this.#queue(table).suspects.size === 0 && table.unproven.size <= batchKeys,
     );
   }
 
@@ -92,7 +92,8 @@ export class Verifier {
       }
       while (table.unproven.size > 0) {
         signal.throwIfAborted();
-        for (const found of await this.#compare(table, takeFrom(table.unproven, batchKeys))) this.#report(table, found);
+        for (const found of await this.#compare(table, takeFrom(table.unproven, batchKeys)))
+          this.#report(table, found);
       }
     }
     this.throwIfDifferent();

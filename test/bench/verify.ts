@@ -6,7 +6,14 @@
  * Runs alternate, so that all see the same load of the machine; compare the ratios and the CPU a row.
  */
 import { wholeSlice } from "../../src/model/slice.ts";
-import { benchArguments, createOrders, fillOrders, measure, show, startBenchServers } from "../support/bench-orders.ts";
+import {
+  benchArguments,
+  createOrders,
+  fillOrders,
+  measure,
+  show,
+  startBenchServers,
+} from "../support/bench-orders.ts";
 import { everything, openRowPath } from "../support/row-path.ts";
 
 const columns = ["id", "user_id", "status", "sku", "amount", "created_at", "updated_at", "note", "attrs"];

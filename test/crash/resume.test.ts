@@ -6,7 +6,10 @@ import { startTraffic } from "../support/shop-traffic.ts";
 describeServers("a job whose runner was killed (SIGKILL)", (flavor) => {
   let lab: ShopLab;
   beforeEach(async () => {
-    lab = await openShopLab(flavor, { rows: 8_000, settings: ["copy: {threads: 2, chunkTarget: 50ms, rate: 700kB/s}"] });
+    lab = await openShopLab(flavor, {
+      rows: 8_000,
+      settings: ["copy: {threads: 2, chunkTarget: 50ms, rate: 700kB/s}"],
+    });
   });
   afterEach(() => lab[Symbol.asyncDispose]());
 
@@ -37,14 +40,30 @@ describeServers("a job whose runner was killed (SIGKILL)", (flavor) => {
   });
 
   test("Ctrl-C saves a checkpoint and says how to go on; loaded chunks are not copied again", async () => {
-    const runner = lab.start("split", "s0", "--into", "s0,s1", "--yes", "--output", "lines", "--cutover", "auto");
-    await vi.waitFor(() => expect(runner.output()).toMatch(/state copying/), { timeout: 60_000, interval: 20 });
+    const runner = lab.start(
+      "split",
+      "s0",
+      "--into",
+      "s0,s1",
+      "--yes",
+      "--output",
+      "lines",
+      "--cutover",
+      "auto",
+    );
+    await vi.waitFor(() => expect(runner.output()).toMatch(/state copying/), {
+      timeout: 60_000,
+      interval: 20,
+    });
     await using target = await lab.connect("s1");
     const loaded = async (): Promise<string[]> => {
       const [rows] = await target.query("SELECT id FROM _shardlift.chunk ORDER BY id");
       return (rows as { id: number }[]).map(({ id }) => String(id));
     };
-    await vi.waitFor(async () => expect((await loaded()).length).toBeGreaterThan(1), { timeout: 60_000, interval: 20 });
+    await vi.waitFor(async () => expect((await loaded()).length).toBeGreaterThan(1), {
+      timeout: 60_000,
+      interval: 20,
+    });
     runner.child.kill("SIGINT");
     const stopped = await runner.result;
     expect(stopped).toMatchObject({ code: 130 });

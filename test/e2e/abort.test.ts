@@ -17,14 +17,17 @@ describeServers("abort", (flavor) => {
     return rest;
   }
 
-  test.for(["copied", "ready"])("leaves nothing behind after a run until %s, and the slice can be split again", async (until) => {
-    const before = { source: await objects("s0"), target: await objects("s1") };
-    const split = await lab.cli("split", "s0", "--into", "s0,s1", "--yes", "--until", until);
-    expect(split, split.stderr).toMatchObject({ code: 0 });
-    const abort = await lab.cli("abort", "--yes", "--json");
-    expect(abort, abort.stderr).toMatchObject({ code: 0 });
-    expect({ source: await objects("s0"), target: await objects("s1") }).toEqual(before);
-  });
+  test.for(["copied", "ready"])(
+    "leaves nothing behind after a run until %s, and the slice can be split again",
+    async (until) => {
+      const before = { source: await objects("s0"), target: await objects("s1") };
+      const split = await lab.cli("split", "s0", "--into", "s0,s1", "--yes", "--until", until);
+      expect(split, split.stderr).toMatchObject({ code: 0 });
+      const abort = await lab.cli("abort", "--yes", "--json");
+      expect(abort, abort.stderr).toMatchObject({ code: 0 });
+      expect({ source: await objects("s0"), target: await objects("s1") }).toEqual(before);
+    },
+  );
 
   test("keeps the target's own rows and the table that was there before", async () => {
     await using target = await lab.connect("s1");

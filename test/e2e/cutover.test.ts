@@ -25,21 +25,30 @@ describeServers("the cutover", (flavor) => {
 
   async function startUntilReady(): Promise<{ job: string; runner: ReturnType<ShopLab["start"]> }> {
     const runner = lab.start("split", "s0", "--into", "s0,s1", "--at", "20", "--yes", "--output", "lines");
-    await vi.waitFor(() => expect(runner.output()).toMatch(/state ready/), { timeout: 60_000, interval: 100 });
+    await vi.waitFor(() => expect(runner.output()).toMatch(/state ready/), {
+      timeout: 60_000,
+      interval: 100,
+    });
     const [job] = /shop-split-s0-[0-9a-f]+/.exec(runner.output()) ?? [""];
     return { job, runner };
   }
 
   test("waits for the operator, shows its very steps, gives up under a long transaction, and then moves the slice", async () => {
     const { job, runner } = await startUntilReady();
-    expect(await status(job)).toMatchObject({ state: "ready", canCutover: { ok: true }, runner: { alive: true } });
+    expect(await status(job)).toMatchObject({
+      state: "ready",
+      canCutover: { ok: true },
+      runner: { alive: true },
+    });
     const before = await readFile(lab.routing, "utf8").catch(() => "none");
 
     await using root = await lab.connect("s0");
     const { triggers } = await serverPicture(root);
     const dry = await lab.cli("cutover", job, "--dry-run");
     expect(dry, dry.stderr).toMatchObject({ code: 0 });
-    expect(dry.stdout).toMatch(/COMMIT the closed gate at s0[\s\S]*compare-and-swap of the routing map from epoch 1 to 2/);
+    expect(dry.stdout).toMatch(
+      /COMMIT the closed gate at s0[\s\S]*compare-and-swap of the routing map from epoch 1 to 2/,
+    );
     expect((await serverPicture(root))["triggers"]).toEqual(triggers);
 
     // The gate waits for a transaction that has written to the slice; the cutover gives up and nothing has happened.
@@ -70,13 +79,17 @@ describeServers("the cutover", (flavor) => {
       sqlState: "45000",
       message: expect.stringMatching(/job shop-split-s0-[0-9a-f]+ after epoch 1/) as string,
     });
-    await expect(stale.query("DELETE FROM order_items WHERE buyer_id = 30")).rejects.toMatchObject({ errno: 1644 });
+    await expect(stale.query("DELETE FROM order_items WHERE buyer_id = 30")).rejects.toMatchObject({
+      errno: 1644,
+    });
     await stale.query("UPDATE orders SET note = 'mine' WHERE user_id = 10 LIMIT 1");
     const [read] = await stale.query<RowDataPacket[]>("SELECT COUNT(*) AS n FROM orders WHERE user_id >= 20");
     expect(Number(read[0]?.["n"])).toBeGreaterThan(0);
     await fresh.query(moved);
     // The new shard owns nothing else: a row of another slice there would belong to nobody.
-    await expect(fresh.query("UPDATE orders SET user_id = 10 WHERE user_id = 30 LIMIT 1")).rejects.toMatchObject({
+    await expect(
+      fresh.query("UPDATE orders SET user_id = 10 WHERE user_id = 30 LIMIT 1"),
+    ).rejects.toMatchObject({
       errno: 1644,
     });
   });
@@ -88,7 +101,10 @@ describeServers("the cutover", (flavor) => {
       `INSERT INTO orders (user_id, sku, amount, placed_on, season, created_at, receipt, attrs, trail)
        VALUES (${user}, 's', 1, '2024-01-01', 2024, '2024-01-01', 'r', '{}', '')`;
     const ids: Record<string, bigint> = {};
-    for (const [shard, user] of [["s0", 10], ["s1", 30]] as const) {
+    for (const [shard, user] of [
+      ["s0", 10],
+      ["s1", 30],
+    ] as const) {
       await using app = await lab.connect(shard, "app");
       await app.query(insert(user));
       const [rows] = await app.query<RowDataPacket[]>("SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id");
@@ -98,7 +114,17 @@ describeServers("the cutover", (flavor) => {
   });
 
   test("the job can not be cut over before it is ready", async () => {
-    const copied = await lab.cli("split", "s0", "--into", "s0,s1", "--at", "20", "--yes", "--until", "copied");
+    const copied = await lab.cli(
+      "split",
+      "s0",
+      "--into",
+      "s0,s1",
+      "--at",
+      "20",
+      "--yes",
+      "--until",
+      "copied",
+    );
     expect(copied, copied.stderr).toMatchObject({ code: 0 });
     // No runner is alive: the command brings the job up to date itself, then cuts over.
     const done = await lab.cli("cutover", "--json");

@@ -35,11 +35,16 @@ describeServers("commands that only look", (flavor) => {
 
   test("a plan names the moves, the rows, the exact statements and the next command", async () => {
     const { stdout } = await lab.cli("plan", "split", "s0", "--into", "s0,s1", "--at", "20", "--json");
-    const { data, nextSteps } = JSON.parse(stdout) as { data: { plan: Record<string, unknown> }; nextSteps: string[] };
+    const { data, nextSteps } = JSON.parse(stdout) as {
+      data: { plan: Record<string, unknown> };
+      nextSteps: string[];
+    };
     expect(data.plan["moves"]).toEqual([
       { id: "s0-s1", from: "s0", to: "s1", slice: [{ from: { at: "KEY", key: "20" }, to: { at: "MAX" } }] },
     ]);
-    expect(JSON.stringify(data.plan["steps"])).toMatch(/CREATE TRIGGER .* AFTER DELETE ON `shop`\.`order_items`/);
+    expect(JSON.stringify(data.plan["steps"])).toMatch(
+      /CREATE TRIGGER .* AFTER DELETE ON `shop`\.`order_items`/,
+    );
     expect(data.plan["estimates"]).toMatchObject({ rows: expect.any(Number) as number });
     expect(nextSteps).toEqual(["shardlift split s0 --into s0,s1 --at 20"]);
   });

@@ -19,7 +19,17 @@ describeServers("verification", (flavor) => {
   afterEach(() => lab[Symbol.asyncDispose]());
 
   test("finds what was written past the log, lists every key, and refuses the flip: exit 6", async () => {
-    const copied = await lab.cli("split", "s0", "--into", "s0,s1", "--at", "20", "--yes", "--until", "copied");
+    const copied = await lab.cli(
+      "split",
+      "s0",
+      "--into",
+      "s0,s1",
+      "--at",
+      "20",
+      "--yes",
+      "--until",
+      "copied",
+    );
     expect(copied, copied.stderr).toMatchObject({ code: 0 });
     await using root = await lab.connect("s0");
     await root.query("SET SESSION sql_log_bin = 0");
@@ -46,7 +56,10 @@ describeServers("verification", (flavor) => {
 
   test("finds a difference that appears while the job waits at the gate, in keys that are written again", async () => {
     const runner = lab.start("split", "s0", "--into", "s0,s1", "--at", "20", "--yes", "--output", "lines");
-    await vi.waitFor(() => expect(runner.output()).toMatch(/state ready/), { timeout: 60_000, interval: 100 });
+    await vi.waitFor(() => expect(runner.output()).toMatch(/state ready/), {
+      timeout: 60_000,
+      interval: 100,
+    });
     await using target = await lab.connect("s1");
     await using source = await lab.connect("s0", "app");
     await source.query("UPDATE orders SET note = 'first' WHERE id = 1999");
@@ -59,7 +72,9 @@ describeServers("verification", (flavor) => {
       { timeout: 30_000, interval: 50 },
     );
     await target.query("SET SESSION sql_log_bin = 0");
-    await target.query("UPDATE orders SET amount = amount + 1 WHERE user_id >= 20 AND id <> 1999 ORDER BY id LIMIT 1");
+    await target.query(
+      "UPDATE orders SET amount = amount + 1 WHERE user_id >= 20 AND id <> 1999 ORDER BY id LIMIT 1",
+    );
     runner.child.kill("SIGINT");
     expect(await runner.result).toMatchObject({ code: 130 });
     const resumed = await lab.cli("resume", "--cutover", "auto");

@@ -34,7 +34,8 @@ export const createOrders = `CREATE TABLE orders (
   note VARCHAR(200) NULL, attrs JSON NOT NULL, PRIMARY KEY (id)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4`;
 
 export async function fillOrders(root: Connection, rows: number): Promise<void> {
-  const digits = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+  const digits =
+    "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
   const numbers = `SELECT a.d+b.d*10+c.d*100+e.d*1000+f.d*10000+g.d*100000 AS n FROM ${digits} a, ${digits} b, ${digits} c, ${digits} e, ${digits} f, ${digits} g`;
   await root.query(`INSERT INTO orders
     SELECT n+1, CRC32(CONCAT('u',n))%200000+1, ELT(n%5+1,'pending','paid','shipped','delivered','refunded'),
@@ -91,12 +92,17 @@ export function show(name: string, cost: Cost): void {
 }
 
 /** `--rows 100000 --engine mysql`; both engines without the flag. */
-export function benchArguments(defaultRows: number): { readonly rows: number; readonly flavors: readonly ServerFlavor[] } {
+export function benchArguments(defaultRows: number): {
+  readonly rows: number;
+  readonly flavors: readonly ServerFlavor[];
+} {
   const value = (name: string): string | undefined => {
     const at = process.argv.indexOf(`--${name}`);
     return at < 0 ? undefined : process.argv[at + 1];
   };
   const engine = value("engine");
-  const flavors = (["mariadb", "mysql"] as const).filter((flavor) => engine === undefined || engine === flavor);
+  const flavors = (["mariadb", "mysql"] as const).filter(
+    (flavor) => engine === undefined || engine === flavor,
+  );
   return { rows: Number(value("rows") ?? defaultRows), flavors };
 }

@@ -20,7 +20,10 @@ interface Known {
  * Each writer has keys of its own in both halves, so that it knows every version: single inserts, updates and deletes,
  * transactions of three statements, and moves of rows over the border.
  */
-export function startLoad(router: Router, options: { readonly writers: number; readonly moves?: boolean }): Load {
+export function startLoad(
+  router: Router,
+  options: { readonly writers: number; readonly moves?: boolean },
+): Load {
   const known = new Map<number, Known>();
   const errors: unknown[] = [];
   let stopped = false;

@@ -142,7 +142,10 @@ export async function recopyKeys(
   table: MysqlTable,
   slice: Slice,
   keys: readonly KeyId[],
-  options: { readonly mayReplace?: boolean; readonly displaced?: (keys: readonly KeyId[]) => Promise<void> } = {},
+  options: {
+    readonly mayReplace?: boolean;
+    readonly displaced?: (keys: readonly KeyId[]) => Promise<void>;
+  } = {},
 ): Promise<void> {
   const rows = path.source.reader.rowsAt(table, slice, keys, barrier);
   const { mayReplace = false, displaced = nobody } = options;

@@ -16,9 +16,13 @@ export async function serverPicture(connection: Connection): Promise<Record<stri
     tables: await rows(
       "SELECT table_schema AS s, table_name AS t, create_time AS c FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys', 'mysql') ORDER BY 1, 2",
     ),
-    triggers: await rows("SELECT trigger_schema AS s, trigger_name AS t FROM information_schema.triggers WHERE trigger_schema <> 'sys'"),
+    triggers: await rows(
+      "SELECT trigger_schema AS s, trigger_name AS t FROM information_schema.triggers WHERE trigger_schema <> 'sys'",
+    ),
     accounts: await rows("SELECT user, host FROM mysql.user ORDER BY 1, 2"),
     position: await rows(mariadb ? "SELECT @@gtid_binlog_pos AS p" : "SELECT @@global.gtid_executed AS p"),
-    settings: await rows("SHOW GLOBAL VARIABLES WHERE Variable_name NOT LIKE '%time%' AND Variable_name NOT LIKE 'gtid%' AND Variable_name NOT LIKE 'innodb_buffer_pool%'"),
+    settings: await rows(
+      "SHOW GLOBAL VARIABLES WHERE Variable_name NOT LIKE '%time%' AND Variable_name NOT LIKE 'gtid%' AND Variable_name NOT LIKE 'innodb_buffer_pool%'",
+    ),
   };
 }

@@ -34,7 +34,11 @@ export interface ShopLab extends AsyncDisposable {
   /** Runs a command to its end. */
   cli(...args: string[]): Promise<CliResult>;
   /** Starts a command; `result` resolves when it has ended. */
-  start(...args: string[]): { readonly child: ChildProcess; readonly result: Promise<CliResult>; output(): string };
+  start(...args: string[]): {
+    readonly child: ChildProcess;
+    readonly result: Promise<CliResult>;
+    output(): string;
+  };
 }
 
 export interface ShopLabOptions extends Omit<TestServerOptions, "databases"> {
@@ -49,7 +53,10 @@ export async function openShopLab(flavor: ServerFlavor, options: ShopLabOptions 
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "shardlift-lab-"));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
-  const [source, target] = await Promise.all([startTestServer(flavor, server), startTestServer(flavor, server)]);
+  const [source, target] = await Promise.all([
+    startTestServer(flavor, server),
+    startTestServer(flavor, server),
+  ]);
   stack.use(source);
   stack.use(target);
   for (const one of [source, target]) {

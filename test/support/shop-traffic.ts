@@ -32,23 +32,36 @@ export async function startTraffic(
   });
   const shards = new Map((["s0", "s1"] as const).map((name) => [name, address(name)]));
   for (const shard of shards.keys()) {
-    await using root = await lab.connect(shard as "s0" | "s1");
+    await using root = await lab.connect(shard);
     await root.query(createRowMoveTable);
   }
   const look = { newShards: ["s1"], signal: new AbortController().signal };
   // The new shard has no tables yet.
-  const before = await readOwnedRows(await readPublishedMap(lab.routing, "shop"), new Map([["s0", address("s0")]]), {
-    ...look,
-    newShards: [],
-  });
+  const before = await readOwnedRows(
+    await readPublishedMap(lab.routing, "shop"),
+    new Map([["s0", address("s0")]]),
+    {
+      ...look,
+      newShards: [],
+    },
+  );
   await using stack = new AsyncDisposableStack();
   const router = await openRouter({
     control: { type: "sqlite", path: join(lab.directory, "control", "control.db") },
-    shards: Object.fromEntries([...shards].map(([name, { database, ...rest }]) => [name, { host: "127.0.0.1", database, ...rest }])),
+    shards: Object.fromEntries(
+      [...shards].map(([name, { database, ...rest }]) => [name, { host: "127.0.0.1", database, ...rest }]),
+    ),
   });
   stack.defer(() => router.close());
   const ledger = new WriteLedger(join(lab.directory, "ledger.ndjson"));
-  const traffic = new Traffic({ router, ledger, seed, writers: options.writers ?? 4, rate: options.rate ?? 120, salt: 7 });
+  const traffic = new Traffic({
+    router,
+    ledger,
+    seed,
+    writers: options.writers ?? 4,
+    rate: options.rate ?? 120,
+    salt: 7,
+  });
   // The jobs here are started by hand, so the moment from which on no order may go back is the start.
   traffic.forbidMovesBack();
   stack.defer(() => traffic.stop());
@@ -58,7 +71,11 @@ export async function startTraffic(
     acknowledged: () => ledger.acknowledged,
     async check() {
       await traffic.stop();
-      return compareWithPromises(before, await readOwnedRows(await readPublishedMap(lab.routing, "shop"), shards, look), ledger);
+      return compareWithPromises(
+        before,
+        await readOwnedRows(await readPublishedMap(lab.routing, "shop"), shards, look),
+        ledger,
+      );
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

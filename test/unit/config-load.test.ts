@@ -98,6 +98,7 @@ describe("a good configuration", () => {
       },
       publishers: [{ type: "file", path: join(directory, "routing.json") }],
       copy: { threads: 2, chunkTargetMs: 250, bytesPerSecond: 20_000_000, deferIndexes: true },
+      throttle: { maxThreadsRunning: undefined, historyList: undefined },
       cutover: { mode: "auto", maxPauseMs: 1000, maxLagMs: 500, retries: 5, flipDeadlineMs: 2000 },
       rollback: { reverseWindowMs: 86_400_000 },
     } satisfies Config);
@@ -231,7 +232,7 @@ describe("a broken configuration", () => {
     expect(problems.map(({ accepted }) => accepted)).toEqual([
       "nothing here yet (later: TLS to the servers)",
       "no mode; reference tables come later, so leave the table out for now",
-      "nothing here yet (later: throttling; copy.rate limits the copy)",
+      "nothing here yet (later: throttling by replicas and disks; use maxThreadsRunning, historyList or copy.rate)",
     ]);
   });
 

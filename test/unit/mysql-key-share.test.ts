@@ -3,8 +3,14 @@ import { shareOfKeys } from "../../src/engines/mysql/key-share.ts";
 import type { MysqlColumn, MysqlTable } from "../../src/engines/mysql/table.ts";
 
 function tableOf(...types: string[]): MysqlTable {
-  const columns = types.map((dataType, index) => ({ name: `c${index}`, dataType, columnType: dataType }) as MysqlColumn);
-  return { name: "t", primaryKey: columns.map(({ name }) => name), detail: { columns } } as unknown as MysqlTable;
+  const columns = types.map(
+    (dataType, index) => ({ name: `c${index}`, dataType, columnType: dataType }) as MysqlColumn,
+  );
+  return {
+    name: "t",
+    primaryKey: columns.map(({ name }) => name),
+    detail: { columns },
+  } as unknown as MysqlTable;
 }
 
 test.each([

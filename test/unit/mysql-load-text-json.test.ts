@@ -48,7 +48,9 @@ test("the paths lead to the numbers through any keys", () => {
 function asMysql(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(asMysql).join(", ")}]`;
   if (typeof value === "object" && value !== null) {
-    return `{${Object.entries(value).map(([key, inner]) => `${JSON.stringify(key)}: ${asMysql(inner)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([key, inner]) => `${JSON.stringify(key)}: ${asMysql(inner)}`)
+      .join(", ")}}`;
   }
   return JSON.stringify(value);
 }
@@ -71,8 +73,14 @@ test("the key of a document that needs putting right is handed over with its num
     block: () => {},
     decimals: (parts, field, decimals) => found.push([parts, field, decimals]),
   });
-  for (const [id, json] of [["1", '{"p": 1.5}'], ["2", '{"p": 1.50}'], ["3", "[]"]] as const) {
-    const packet = Buffer.concat([id, json, id].map((value) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value)])));
+  for (const [id, json] of [
+    ["1", '{"p": 1.5}'],
+    ["2", '{"p": 1.50}'],
+    ["3", "[]"],
+  ] as const) {
+    const packet = Buffer.concat(
+      [id, json, id].map((value) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value)])),
+    );
     text.row(packet, 0, packet.length);
   }
   expect(found).toEqual([[["2"], 1, [{ path: '$."p"', text: "1.50" }]]]);

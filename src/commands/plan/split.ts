@@ -29,12 +29,15 @@ export class PlanSplit extends BaseCommand {
     if (store !== undefined) stack.defer(() => store.close());
     const map = await currentOrFirstMap(config, store);
     const plan = await buildSplitPlan(serverAccess(config, this.secrets), map, splitWish(args.SHARD, flags));
-    if (flags.out !== undefined) await writeFile(flags.out, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
+    if (flags.out !== undefined)
+      await writeFile(flags.out, `${JSON.stringify(plan, undefined, 2)}\n`, { mode: 0o600 });
     this.print(flags, {
-      text: planText(plan),
+      text: planText(plan, flags),
       data: { hash: planHash(plan), plan },
       warnings: [...warnings, ...plan.warnings],
-      nextSteps: [flags.out === undefined ? this.#sameSplit(args.SHARD, flags) : `shardlift run ${flags.out}`],
+      nextSteps: [
+        flags.out === undefined ? this.#sameSplit(args.SHARD, flags) : `shardlift run ${flags.out}`,
+      ],
     });
   }
 

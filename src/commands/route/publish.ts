@@ -4,7 +4,8 @@ import { ShardliftError } from "../../errors/error.ts";
 import { publishUnconfirmed } from "../../job/cutover-ports.ts";
 
 export class RoutePublish extends BaseCommand {
-  static override readonly summary = "Bring every publisher to the current map; writes the first map where there is none.";
+  static override readonly summary =
+    "Bring every publisher to the current map; writes the first map where there is none.";
   static override readonly description =
     "The first map comes from the configuration; afterwards the control store owns it. Routers and proxies can start once this was run.";
   static override readonly examples = ["<%= config.bin %> <%= command.id %>"];
@@ -20,7 +21,8 @@ export class RoutePublish extends BaseCommand {
     });
     const map = await deps.routing.currentMap();
     const unconfirmed = await publishUnconfirmed({ deps, signal });
-    if (unconfirmed.length > 0) throw new ShardliftError("E_PUBLISH", unconfirmed.join("; "), { retryable: true });
+    if (unconfirmed.length > 0)
+      throw new ShardliftError("E_PUBLISH", unconfirmed.join("; "), { retryable: true });
     this.print(flags, {
       text: `epoch ${map?.epoch} is in force at ${config.publishers.length === 0 ? "the control store" : deps.publishers.map(({ name }) => name).join(", ")}`,
       data: { epoch: map?.epoch, publishers: deps.publishers.map(({ name }) => name) },

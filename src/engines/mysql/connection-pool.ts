@@ -65,4 +65,6 @@ const utf8mb4Number = 45;
  * had ALLOW_INVALID_DATES, and without it would arrive as a zero date (hard-cases, D13). Spelled in the order in
  * which the server prints it, since it is read back.
  */
-export const rowSessionVariables: SessionVariables = { sql_mode: "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES" };
+export const rowSessionVariables: SessionVariables = {
+  sql_mode: "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES",
+};

@@ -19,7 +19,9 @@ import type { MysqlColumn, MysqlTable } from "./table.ts";
 export function rowHash(table: MysqlTable): string {
   const { columns } = table.detail;
   const lengths = columns.filter(isString).map((column) => `LENGTH(${quoteIdentifier(column.name)})`);
-  const nulls = columns.filter(({ nullable }) => nullable).map(({ name }) => `ISNULL(${quoteIdentifier(name)})`);
+  const nulls = columns
+    .filter(({ nullable }) => nullable)
+    .map(({ name }) => `ISNULL(${quoteIdentifier(name)})`);
   const flags = nulls.length === 0 ? [] : [`CONCAT(${nulls.join(",")})`];
   return `SHA2(CONCAT_WS(X'01',${[...columns.map(field), ...lengths, ...flags].join(",")}),256)`;
 }

@@ -57,7 +57,10 @@ export class MysqlDigests implements Digests {
     if (buckets.length === 0) return new Map();
     const table = mysqlTable(shape);
     const wanted = `${bucket(table, bucketCount)} IN (${buckets.map(Number).join(",")})`;
-    return await this.#hashes(table, `${whereInterval(table, interval)} AND ${sliceWhere(table, slice)} AND ${wanted}`);
+    return await this.#hashes(
+      table,
+      `${whereInterval(table, interval)} AND ${sliceWhere(table, slice)} AND ${wanted}`,
+    );
   }
 
   async at(shape: TableShape, slice: Slice, keys: readonly KeyId[]): Promise<Map<KeyId, string>> {
@@ -68,12 +71,16 @@ export class MysqlDigests implements Digests {
 
   async #hashes(table: MysqlTable, where: string): Promise<Map<KeyId, string>> {
     const hash = `LEFT(${rowHash(table)},16)`;
-    const rows = await this.#rows(table, `SELECT ${selectKey(table)}, ${hash} AS hash FROM ${fromByKey(table, "t")} WHERE ${where}`);
+    const rows = await this.#rows(
+      table,
+      `SELECT ${selectKey(table)}, ${hash} AS hash FROM ${fromByKey(table, "t")} WHERE ${where}`,
+    );
     return new Map(
       rows.map((row) => {
         const key = keyFromParts(row.slice(0, -1).map(String));
         const value = row.at(-1);
-        if (value === null || value === undefined) throw this.#failed(table, `the hash of key ${key} is NULL`);
+        if (value === null || value === undefined)
+          throw this.#failed(table, `the hash of key ${key} is NULL`);
         return [key, String(value)];
       }),
     );

@@ -45,7 +45,12 @@ function place(column: MysqlColumn, text: string, skip: number): bigint | undefi
     case "bytes":
     case "text":
       // Eight bytes behind what both ends have in common.
-      return BigInt(`0x${text.slice(Math.max(2, skip - (skip % 2))).slice(0, 16).padEnd(16, "0")}`);
+      return BigInt(
+        `0x${text
+          .slice(Math.max(2, skip - (skip % 2)))
+          .slice(0, 16)
+          .padEnd(16, "0")}`,
+      );
     case undefined:
       return undefined;
   }

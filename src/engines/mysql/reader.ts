@@ -4,7 +4,14 @@ import type { Barrier, KeyId, KeyInterval, Reader, RowStream, TableShape } from 
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
 import { fromByKey, orderByKey, selectKey } from "./key-index.ts";
-import { keyColumns, keyFromParts, keySelectList, keyToLiterals, whereInterval, whereKeys } from "./key-codec.ts";
+import {
+  keyColumns,
+  keyFromParts,
+  keySelectList,
+  keyToLiterals,
+  whereInterval,
+  whereKeys,
+} from "./key-codec.ts";
 import { shareOfKeys, type KeyExtent } from "./key-share.ts";
 import { queryArrays } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
@@ -26,7 +33,12 @@ export class MysqlReader implements Reader {
     this.#pool = new ConnectionPool(connector, "read", rowSessionVariables);
   }
 
-  async boundary(shape: TableShape, slice: Slice, from: KeyId | undefined, rows: number): Promise<KeyId | undefined> {
+  async boundary(
+    shape: TableShape,
+    slice: Slice,
+    from: KeyId | undefined,
+    rows: number,
+  ): Promise<KeyId | undefined> {
     invariant(Number.isSafeInteger(rows) && rows > 0, `a chunk of ${rows} rows`);
     const table = mysqlTable(shape);
     const where = [whereInterval(table, { from, to: undefined }), ...slicePrefix(table, slice)].join(" AND ");
@@ -70,7 +82,9 @@ export class MysqlReader implements Reader {
     const bound = comparable(table, boundary);
     const answers: boolean[] = [];
     for (let from = 0; from < keys.length; from += maxSelectList) {
-      const tests = keys.slice(from, from + maxSelectList).map((key) => lessThan(comparable(table, key), bound));
+      const tests = keys
+        .slice(from, from + maxSelectList)
+        .map((key) => lessThan(comparable(table, key), bound));
       const [row = []] = await this.#rows(table, `SELECT ${tests.join(", ")}`);
       answers.push(...row.map((answer) => String(answer) === "1"));
     }
@@ -81,7 +95,8 @@ export class MysqlReader implements Reader {
   #stream(table: MysqlTable, where: string, withKeys: boolean, after: Barrier): RowStream {
     const form = rowForm(table, this.#pool.connector.facts.flavor);
     // Without its key a document could not be put right.
-    const list = withKeys || form.typedJson.length > 0 ? [...form.select, ...keySelectList(table)] : form.select;
+    const list =
+      withKeys || form.typedJson.length > 0 ? [...form.select, ...keySelectList(table)] : form.select;
     return new MysqlRowStream({
       pool: this.#pool,
       table: table.name,
@@ -120,7 +135,8 @@ function comparable(table: MysqlTable, key: KeyId): string[] {
   const literals = keyToLiterals(table, key);
   return keyColumns(table).map((column, index) => {
     const literal = literals[index] ?? "";
-    if (column.collation !== undefined && literal.startsWith("_")) return `${literal} COLLATE ${column.collation}`;
+    if (column.collation !== undefined && literal.startsWith("_"))
+      return `${literal} COLLATE ${column.collation}`;
     if (column.dataType === "time") return `CAST(${literal} AS TIME(6))`;
     return literal.startsWith("'") ? `CAST(${literal} AS DATETIME(6))` : literal;
   });

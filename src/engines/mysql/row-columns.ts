@@ -103,7 +103,12 @@ function enumNumber(table: MysqlTable, column: MysqlColumn, name: string): strin
   const members = digitMembers(column);
   if (members.length === 0) return `CAST(${name} AS UNSIGNED)`;
   const digits = String(memberNames(column).length).length;
-  return padded(table, column, name, [5, 4, 3, 2, 1].filter((width) => width >= digits));
+  return padded(
+    table,
+    column,
+    name,
+    [5, 4, 3, 2, 1].filter((width) => width >= digits),
+  );
 }
 
 /** LOAD DATA reads up to 21 characters as the bits of a SET; 20 hold 64 bits. */
@@ -134,6 +139,9 @@ function digitMembers(column: MysqlColumn): string[] {
 
 /** `enum('a','it''s')` → [a, it's]. */
 export function memberNames(column: MysqlColumn): string[] {
-  const list = column.columnType.slice(column.columnType.indexOf("(") + 1, column.columnType.lastIndexOf(")"));
+  const list = column.columnType.slice(
+    column.columnType.indexOf("(") + 1,
+    column.columnType.lastIndexOf(")"),
+  );
   return [...list.matchAll(/'((?:[^']|'')*)'/g)].map((match) => (match[1] ?? "").replaceAll("''", "'"));
 }

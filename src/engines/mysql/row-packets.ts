@@ -134,7 +134,8 @@ class SelectCommand implements DriverCommand {
   readonly #sql: string;
   readonly #sink: RowSink;
   readonly #deprecateEof: boolean;
-  readonly #onClose = (): void => this.onResult(lostConnection("the connection was closed in the middle of a result"));
+  readonly #onClose = (): void =>
+    this.onResult(lostConnection("the connection was closed in the middle of a result"));
   #state: "send" | "header" | "columns" | "columnsEnd" | "rows" | "ended" = "send";
   #columnsLeft = 0;
 
@@ -179,7 +180,8 @@ class SelectCommand implements DriverCommand {
     switch (this.#state) {
       case "header":
         // 0x00 is an OK without rows, 0xFB asks for a local file: no SELECT of ours has such an answer.
-        if (first === 0 || first === 0xfb) return this.#breakOff("the server did not answer a SELECT with rows");
+        if (first === 0 || first === 0xfb)
+          return this.#breakOff("the server did not answer a SELECT with rows");
         this.#columnsLeft = lengthAt(packet.buffer, packet.offset);
         this.#state = "columns";
         return false;

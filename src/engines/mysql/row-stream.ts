@@ -104,7 +104,8 @@ class Reading implements AsyncIterator<Uint8Array>, RowSink {
       fields: query.fields,
       kinds: query.kinds,
       block: (block) => this.#deliver(block),
-      decimals: (parts, field, decimals) => this.jsonPatches.push({ key: keyFromParts(parts), field, decimals }),
+      decimals: (parts, field, decimals) =>
+        this.jsonPatches.push({ key: keyFromParts(parts), field, decimals }),
       ...(query.withKeys ? { key: (parts) => this.keys.push(keyFromParts(parts)) } : {}),
     });
   }
@@ -143,7 +144,8 @@ class Reading implements AsyncIterator<Uint8Array>, RowSink {
     if (error === undefined) this.text.flush();
     else this.#error = readError(this.#query.pool.connector.endpoint.shard, this.#query.table, error);
     // The server's own error ends the result; after anything else nobody knows what is still on its way.
-    if (connection !== undefined && (error === undefined || error instanceof ServerError)) this.#query.pool.give(connection);
+    if (connection !== undefined && (error === undefined || error instanceof ServerError))
+      this.#query.pool.give(connection);
     const waiter = this.#waiter;
     this.#waiter = undefined;
     if (this.#error !== undefined) waiter?.reject(this.#error);

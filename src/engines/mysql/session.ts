@@ -1,5 +1,14 @@
 import { invariant } from "../../errors/error.ts";
-import type { BarrierSource, Claim, Endpoint, Gates, Session, SessionOptions, Writer } from "../engine.ts";
+import type {
+  BarrierSource,
+  Claim,
+  Endpoint,
+  Gates,
+  ServerPressure,
+  Session,
+  SessionOptions,
+  Writer,
+} from "../engine.ts";
 import { MysqlBarriers } from "./barriers.ts";
 import { MysqlCatalog } from "./catalog.ts";
 import { Connector } from "./connect.ts";
@@ -7,6 +16,7 @@ import { ControlPool } from "./control-pool.ts";
 import { MysqlDigests } from "./digests.ts";
 import { openGates } from "./gates.ts";
 import { MysqlLedger } from "./ledger.ts";
+import { readPressure } from "./pressure.ts";
 import { MysqlReader } from "./reader.ts";
 import type { ServerFacts } from "./server-facts.ts";
 import { SessionLog } from "./session-log.ts";
@@ -67,6 +77,10 @@ export class MysqlSession implements Session {
 
   get barriers(): BarrierSource {
     return this.#mayWrite().barriers;
+  }
+
+  pressure(): Promise<ServerPressure> {
+    return this.control.use(readPressure);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -82,7 +82,8 @@ async function makeRoom(connection: MysqlConnection, write: RowWrite): Promise<v
   if (displaced.size === 0) return;
   const keys = [...displaced];
   const deleted = await deleteKeys(connection, write, keys);
-  if (deleted !== keys.length) throw new RaceLost(`${deleted} of ${keys.length} rows in the way were deleted`);
+  if (deleted !== keys.length)
+    throw new RaceLost(`${deleted} of ${keys.length} rows in the way were deleted`);
   await write.displaced(keys);
 }
 
@@ -141,7 +142,11 @@ interface Conflict {
   readonly heldShardKey: string;
 }
 
-async function conflicts(connection: MysqlConnection, write: RowWrite, unique: UniqueKey): Promise<Conflict[]> {
+async function conflicts(
+  connection: MysqlConnection,
+  write: RowWrite,
+  unique: UniqueKey,
+): Promise<Conflict[]> {
   const { table, slice } = write;
   const width = table.primaryKey.length;
   const list = `${selectKey(table, "t", "shardlift_held_")}, ${selectKey(table, "i", "shardlift_incoming_")}`;
@@ -176,7 +181,10 @@ function collision(write: RowWrite, unique: UniqueKey, conflict: Conflict): Shar
   const whose = `${place} (${table.shardKey}=${conflict.heldShardKey})`;
   const where = `table ${table.name} at shard ${shard}`;
   if (unique.primary) {
-    return new ShardliftError("E_KEY_COLLISION", `${where}: the moved row ${incoming} meets the row ${held} ${whose}`);
+    return new ShardliftError(
+      "E_KEY_COLLISION",
+      `${where}: the moved row ${incoming} meets the row ${held} ${whose}`,
+    );
   }
   return new ShardliftError(
     "E_UNIQUE_COLLISION",

@@ -24,7 +24,11 @@ export interface RowWrite {
 }
 
 /** Deletes rows by key, those of the slice only (rule 4). */
-export async function deleteKeys(connection: MysqlConnection, write: RowWrite, keys: readonly KeyId[]): Promise<number> {
+export async function deleteKeys(
+  connection: MysqlConnection,
+  write: RowWrite,
+  keys: readonly KeyId[],
+): Promise<number> {
   if (keys.length === 0) return 0;
   const { table, slice } = write;
   // In this form because a DELETE of one table takes no index hint.
@@ -32,4 +36,3 @@ export async function deleteKeys(connection: MysqlConnection, write: RowWrite, k
   const { affectedRows } = await execute(connection, sql);
   return affectedRows;
 }
-

@@ -26,10 +26,17 @@ const batchRows = 100;
 
 /** Documents with the same paths and scales share a statement: a CASE has one type, and so one scale. */
 function shapeOfPatch({ field, decimals }: JsonPatch): string {
-  return JSON.stringify([field, ...decimals.map(({ path, text }) => [path, text.split(".")[1]?.length ?? 0])]);
+  return JSON.stringify([
+    field,
+    ...decimals.map(({ path, text }) => [path, text.split(".")[1]?.length ?? 0]),
+  ]);
 }
 
-async function patchRows(connection: MysqlConnection, write: RowWrite, patches: readonly JsonPatch[]): Promise<void> {
+async function patchRows(
+  connection: MysqlConnection,
+  write: RowWrite,
+  patches: readonly JsonPatch[],
+): Promise<void> {
   // An UPDATE that finds the old value equal to the new one writes nothing, and 2.5 equals 2.50: so the value is
   // changed first, by as little as a CHECK will hardly notice, and then back to what it is to be.
   await setNumbers(connection, write, patches, (text) => `${text}${text.includes(".") ? "" : "."}00000001`);
@@ -48,7 +55,8 @@ async function setNumbers(
   if (first === undefined || column === undefined) return;
   const name = quoteIdentifier(column.name);
   const values = first.decimals.map(
-    ({ path }, index) => `${utf8(path)}, ${valueByKey(table, patches, (patch) => number(decimalText(patch, index)))}`,
+    ({ path }, index) =>
+      `${utf8(path)}, ${valueByKey(table, patches, (patch) => number(decimalText(patch, index)))}`,
   );
   const set = [`${name}=JSON_SET(${name}, ${values.join(", ")})`, ...untouchedTimes(table)].join(", ");
   const keys = patches.map(({ key }) => key);
@@ -61,7 +69,11 @@ async function setNumbers(
   throw rowsRefused(write, what, await serverWarnings(connection));
 }
 
-function valueByKey(table: MysqlTable, patches: readonly JsonPatch[], value: (patch: JsonPatch) => string): string {
+function valueByKey(
+  table: MysqlTable,
+  patches: readonly JsonPatch[],
+  value: (patch: JsonPatch) => string,
+): string {
   const whens = patches.map((patch) => {
     const equal = keyToLiterals(table, patch.key).map(
       (literal, part) => `${quoteIdentifier(table.primaryKey[part] ?? "")}=${literal}`,

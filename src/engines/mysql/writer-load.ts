@@ -183,8 +183,10 @@ function readAnswer({ buffer, offset, end }: DriverPacket, lengthBeforeInfo: boo
   const counts = [...buffer.toString("latin1", at, end).matchAll(/\d+/g)].map(([count]) => Number(count));
   const [records, deleted, skipped] = counts;
   if (records === undefined || deleted === undefined || skipped === undefined) {
-    throw new ShardliftError("E_BUG", `the answer to LOAD DATA has no counts: ${buffer.toString("hex", offset, end)}`);
+    throw new ShardliftError(
+      "E_BUG",
+      `the answer to LOAD DATA has no counts: ${buffer.toString("hex", offset, end)}`,
+    );
   }
   return { affectedRows, warnings, records, deleted, skipped };
 }
-

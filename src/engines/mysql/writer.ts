@@ -48,7 +48,10 @@ export class MysqlWriter implements Writer {
   async recopy(request: RecopyRequest, rows: RowStream): Promise<void> {
     const { keys, shape, mayReplace } = request;
     invariant(keys.length > 0, "a recopy of no keys");
-    invariant(!mayReplace || shape.secondaryUniqueKeys.length === 0, `REPLACE on ${shape.name}, which has unique keys`);
+    invariant(
+      !mayReplace || shape.secondaryUniqueKeys.length === 0,
+      `REPLACE on ${shape.name}, which has unique keys`,
+    );
     // Keys that only the server equates are all deleted: 'a' may have been asked for and 'A' read (rule 5).
     // REPLACE would also take the place of a row outside the slice, unless the key itself says which slice it is in.
     const replace = mayReplace && shape.keyOrder === "client" && shape.primaryKey.includes(shape.shardKey);
@@ -115,10 +118,14 @@ export class MysqlWriter implements Writer {
       if (!isConnectionLost(error)) throw error;
       kill(connection, error);
       // It may have happened: whoever goes on reads the progress row first (rule 7).
-      throw new ShardliftError("E_COMMIT_UNKNOWN", `the answer to a commit at shard ${this.#connector.endpoint.shard} was lost`, {
-        cause: error,
-        retryable: true,
-      });
+      throw new ShardliftError(
+        "E_COMMIT_UNKNOWN",
+        `the answer to a commit at shard ${this.#connector.endpoint.shard} was lost`,
+        {
+          cause: error,
+          retryable: true,
+        },
+      );
     }
   }
 
@@ -130,7 +137,8 @@ export class MysqlWriter implements Writer {
         return await this.#pool.use(body);
       } catch (error) {
         if (error instanceof DuplicateRows) throw error;
-        if (!isLockConflict(error) && !(error instanceof RaceLost)) throw writeError(shard, table.name, error);
+        if (!isLockConflict(error) && !(error instanceof RaceLost))
+          throw writeError(shard, table.name, error);
         if (attempt === maxAttempts) throw busy(write, error);
         // Two transactions that have just met must not start again in step.
         await sleep(2 ** attempt * (5 + Math.random() * 10), undefined, { signal: this.#connector.signal });
@@ -144,7 +152,10 @@ const maxAttempts = 5;
 
 function busy({ table, shard }: RowWrite, cause: unknown): ShardliftError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new ShardliftError("E_TARGET_BUSY", `table ${table.name} at shard ${shard}: ${reason}`, { cause, retryable: true });
+  return new ShardliftError("E_TARGET_BUSY", `table ${table.name} at shard ${shard}: ${reason}`, {
+    cause,
+    retryable: true,
+  });
 }
 
 function withoutFound(asked: readonly KeyId[], found: readonly KeyId[]): KeyId[] {
