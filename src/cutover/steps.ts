@@ -215,13 +215,13 @@ export class GateBusy extends ShardliftError {
 }
 
 /** The swap was refused for good: the old epoch stands, the gate is committed closed. */
-export class NotFlipped extends ShardliftError {
+class NotFlipped extends ShardliftError {
   constructor(cause: ShardliftError) {
     super("E_CUTOVER_NOT_DONE", `the map was not flipped: ${cause.message}`, { cause, retryable: true });
   }
 }
 
-export class FlipUnknown extends ShardliftError {
+class FlipUnknown extends ShardliftError {
   constructor(cause: ShardliftError) {
     super("E_OWNERSHIP_UNKNOWN", `the outcome of the flip is not known: ${cause.message}`, { cause });
   }

@@ -160,7 +160,7 @@ async function splitShop(
       onEvent(event, job);
       if (event.kind !== "state") return;
       if (!isEarly.has(event.state)) traffic.forbidMovesBack();
-      onEvent({ kind: "note", level: "info", text: `${event.state}; the application: ${progressOf(ledger)}` }, job);
+      onEvent({ kind: "note", level: "info", text: `the application: ${progressOf(ledger)}` }, job);
     },
   });
   onSplitEnd();

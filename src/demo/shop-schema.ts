@@ -78,13 +78,15 @@ export class Seed {
   }
 
   /** Inserts everything, by the server alone, in parts that fit its log. */
-  async fill(connection: Connection): Promise<void> {
+  async fill(connection: Connection, signal?: AbortSignal): Promise<void> {
     await connection.query("SET time_zone = '+00:00'");
     await createNumbers(connection);
     for (let from = 0; from < this.orders; from += partRows) {
+      signal?.throwIfAborted();
       await connection.query(this.#ordersSql(from));
     }
     for (let from = 0; from < this.items; from += partRows) {
+      signal?.throwIfAborted();
       await connection.query(this.#itemsSql(from));
     }
     await connection.query("DROP TEMPORARY TABLE numbers");

@@ -64,10 +64,10 @@ async function startOne(
 }
 
 /** Loads the shop into `s0`. */
-export async function loadShop(servers: ShopServers, seed: Seed): Promise<void> {
+export async function loadShop(servers: ShopServers, seed: Seed, signal: AbortSignal): Promise<void> {
   await using root = await createConnection({ ...servers.servers.s0.rootConnection, database });
   await createShopTables(root);
-  await seed.fill(root);
+  await seed.fill(root, signal);
 }
 
 async function prepare(server: LocalServer, passwords: ShopServers["passwords"]): Promise<void> {

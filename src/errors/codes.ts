@@ -235,6 +235,16 @@ export const codes = {
     meaning: "A row could not be moved to its new key; the message says where it is now.",
     fix: "Mend what the message names, then call moveRow again with the same token.",
   },
+  E_DEMO_LOSS: {
+    exit: 6,
+    meaning: "The demo found an acknowledged write that is lost, repeated or changed, or a row that changed by itself.",
+    fix: "Keep the folder that the message names and report it: this must never happen.",
+  },
+  E_DEMO_FAILED: {
+    exit: 1,
+    meaning: "The demo's split did not end as it must, or its application saw errors; no write was lost.",
+    fix: "Look at the logs in the folder that the message names; a machine without free memory or disk is the usual cause.",
+  },
   E_INTERRUPTED: {
     exit: 130,
     meaning: "The run was interrupted; its checkpoint is saved.",

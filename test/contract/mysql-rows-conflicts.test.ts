@@ -206,6 +206,19 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
     expect(await rowsOf(path, "orders")).toEqual([]);
   });
 
+  test("rows that the source holds apart and the target does not are refused", async () => {
+    await using path = await open("apart");
+    await path.both("CREATE TABLE c (id VARCHAR(9) COLLATE utf8mb4_bin PRIMARY KEY, k INT NOT NULL)");
+    const table = await path.source.describe("c", "k");
+    await path.target.root.query("ALTER TABLE c MODIFY id VARCHAR(9) COLLATE utf8mb4_general_ci");
+    await path.source.root.query("INSERT INTO c VALUES ('a',600),('A',600)");
+    await expect(copyTable(path, table, slice, 10)).rejects.toMatchObject({
+      code: "E_ROWS_REFUSED",
+      message: expect.stringContaining("collide"),
+    });
+    expect(await rowsOf(path, "c")).toEqual([]);
+  });
+
   test("a runner that lost its token writes nothing", async () => {
     await using path = await open("token");
     const table = await orders(path);

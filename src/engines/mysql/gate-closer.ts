@@ -39,6 +39,20 @@ export async function tryClose(
   spec: GateSpec,
   budgetMs: number,
 ): Promise<HeldGate | { readonly blockers: readonly string[] }> {
+  try {
+    return await attemptOnce(context, claim, spec, budgetMs);
+  } catch (error) {
+    if (!isConnectionLost(error) || context.connector.signal.aborted) throw error;
+    throw notClosed(claim, "a connection was lost on the way", error);
+  }
+}
+
+async function attemptOnce(
+  context: GateContext,
+  claim: Claim,
+  spec: GateSpec,
+  budgetMs: number,
+): Promise<HeldGate | { readonly blockers: readonly string[] }> {
   const { connector } = context;
   const { flavor } = connector.facts;
   const triggers = triggersOf(context, claim, spec);
@@ -56,9 +70,8 @@ export async function tryClose(
     // Its shared lock on the lease makes a takeover wait for this transaction, or end it.
     await assertClaim(closer, claim);
   } catch (error) {
-    if (isLockConflict(error))
-      return { blockers: ["a DDL statement on a moved table, or another runner's takeover"] };
-    throw error;
+    if (!isLockConflict(error)) throw error;
+    return { blockers: ["a DDL statement on a moved table, or another runner's takeover"] };
   }
   const row = await lockOrName(context, claim, { monitor, closer, budgetMs });
   if (row !== undefined && "blockers" in row) return row;

@@ -8,7 +8,7 @@ import { execute, query, queryArrays, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier, quoteList, quoteString } from "./quote.ts";
 import { sliceWhere } from "./slice-sql.ts";
 import { copiedColumns, type MysqlTable } from "./table.ts";
-import { mustBeWhole, rowsRefused, serverWarnings } from "./writer-answer.ts";
+import { DuplicateRows, mustBeWhole, rowsRefused, serverWarnings } from "./writer-answer.ts";
 import { deleteKeys, type RowWrite } from "./writer-delete.ts";
 import { patchJson } from "./writer-json.ts";
 import { loadRows, loadStatement } from "./writer-load.ts";
@@ -30,7 +30,11 @@ export async function writeSpooled(
   try {
     const blocks = write.rows.blocks[Symbol.asyncIterator]();
     const answer = await loadRows(connection, loadStatement(spool, write.form, false), blocks);
-    await mustBeWhole(connection, write, answer);
+    await mustBeWhole(connection, write, answer).catch((error: unknown) => {
+      // Two rows of one view that the source holds apart and the target does not: another collation or version.
+      if (!(error instanceof DuplicateRows)) throw error;
+      throw rowsRefused(write, `rows that were read together collide here: ${error.message}`, []);
+    });
     await transaction(async () => {
       await deleteKeys(connection, write, write.asked ?? []);
       await makeRoom(connection, write);

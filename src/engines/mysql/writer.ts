@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { invariant, ShardliftError } from "../../errors/error.ts";
+import { sleep } from "../../lib/wait.ts";
 import type { Claim, KeyId, LoadRequest, RecopyRequest, RowStream, Writer } from "../engine.ts";
 import { assertClaim, recordChunk } from "./claim-guard.ts";
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
@@ -141,7 +141,7 @@ export class MysqlWriter implements Writer {
           throw writeError(shard, table.name, error);
         if (attempt === maxAttempts) throw busy(write, error);
         // Two transactions that have just met must not start again in step.
-        await sleep(2 ** attempt * (5 + Math.random() * 10), undefined, { signal: this.#connector.signal });
+        await sleep(2 ** attempt * (5 + Math.random() * 10), this.#connector.signal);
       }
     }
   }
