@@ -30,7 +30,7 @@ export class Demo extends BaseCommand {
       default: 200,
       min: 1,
       max: 20_000,
-      description: "Transactions a second, all writers together; half as many reads come on top.",
+      description: "Transactions a second, all writers together; as many reads come on top.",
       helpValue: "TX/S",
     }),
     seed: Flags.integer({ default: 1, min: 0, max: 1_000_000, description: "Repeats data and choices.", helpValue: "N" }),

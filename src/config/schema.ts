@@ -198,7 +198,8 @@ export const configFile = z.strictObject({
         .enum(["manual", "auto"], { error: "manual or auto" })
         .prefault("manual")
         .describe("manual waits for `shardlift cutover`; auto flips as soon as everything is verified."),
-      maxPause: duration("10ms", "1m")
+      // A server ends the silent connection that holds the gate after two seconds (engines/mysql/gate-closer.ts).
+      maxPause: duration("10ms", "1500ms")
         .prefault("500ms")
         .describe("The longest that writes to the slice may wait until the gate is closed for good."),
       maxLag: duration("10ms", "1m").prefault("500ms").describe("The lag under which a cutover may begin."),

@@ -1,4 +1,5 @@
 import { invariant, ShardliftError } from "../errors/error.ts";
+import { firstLine } from "../lib/first-line.ts";
 import { sleep } from "../lib/wait.ts";
 import { attemptSteps, describePreparation, GateBusy, prepareCutover } from "./steps.ts";
 import type { Attempt, CutoverContext, CutoverOutline, CutoverResult } from "./cutover-context.ts";
@@ -150,9 +151,4 @@ function givenUp(error: unknown, attempts: number): ShardliftError {
     `given up after ${attempts} attempts, the source still serves: ${firstLine(error)}`,
     { cause: error, retryable: true },
   );
-}
-
-function firstLine(error: unknown): string {
-  if (error instanceof DOMException && error.name === "TimeoutError") return "the pause budget ran out";
-  return error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
 }

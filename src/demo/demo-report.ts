@@ -109,7 +109,7 @@ export function demoText(facts: DemoFacts): string {
       `${formatCount(check.rows)} rows read from both servers: ${formatCount(check.lost)} writes lost, ${formatCount(check.duplicated)} duplicated, ${formatCount(check.changed)} untouched rows changed`,
     ],
   ];
-  const head = `${names[facts.flavor]} ${facts.version}: split of s0 into s0 and s1 while the application wrote`;
+  const head = `${names[facts.flavor]} ${facts.version.replace(/-.*$/, "")}: split of s0 into s0 and s1 while the application wrote`;
   return [head, ...lines.map(([what, text]) => `  ${what.padEnd(8)} ${text}`)].join("\n");
 }
 

@@ -48,7 +48,7 @@ export async function readOwnedRows(
   { ranges }: PublishedMap,
   shards: ReadonlyMap<string, ShardAddress>,
   options: {
-    /** Shards that owned nothing before the split: what they hold outside their slices is astray. */
+    /** Shards that owned nothing before the split: what they hold outside their slices then is astray. */
     readonly newShards: readonly string[];
     readonly signal: AbortSignal;
   },
@@ -57,11 +57,12 @@ export async function readOwnedRows(
   await Promise.all(
     [...shards].map(async ([shard, address]) => {
       const owned = ranges.filter((range) => range.shard === shard).map(predicate);
-      const isOwned = owned.length === 0 ? ["FALSE"] : owned;
+      // It may have no tables yet, or half of a copy.
+      if (owned.length === 0) return;
       const connection = await connect(address);
       try {
         for (const table of tables) {
-          const where = isOwned.map((text) => text.replaceAll("KEY", table.key)).join(" OR ");
+          const where = owned.map((text) => text.replaceAll("KEY", table.key)).join(" OR ");
           for await (const [name, row] of rowsOf(connection, shard, table, where)) {
             options.signal.throwIfAborted();
             if (found.rows.has(name)) found.twice.push(name);

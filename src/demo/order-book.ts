@@ -12,7 +12,7 @@ export interface Order {
   nextLine: number;
   /** A call for it is on the way: a row has one write at a time. */
   busy: boolean;
-  /** It went over to another shard after the flip, so no copy of it is left behind the closed gate. */
+  /** It went over to the other shard after the flip, so it has left no copy there and has the old shard's key. */
   crossed: boolean;
 }
 

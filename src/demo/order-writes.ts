@@ -1,3 +1,4 @@
+import { ownerOf, type RoutingMap } from "../model/routing-map.ts";
 import type { Result, Router, Transaction } from "../router/router.ts";
 import { newOrder, type Order } from "./order-book.ts";
 import { between } from "./random.ts";
@@ -109,7 +110,7 @@ export async function deleteOrder(clerk: Clerk, order: Order): Promise<boolean> 
 
 /** Gives the order with its items to another user, wherever that user's rows are: the router's named operation. */
 export async function moveOrder(clerk: Clerk, order: Order, to: number): Promise<boolean> {
-  const isNewOwnership = clerk.router.map().epoch > firstEpoch;
+  const crosses = areApart(clerk.router.map(), order.user, to);
   const hop = (hops: string, token: string): string => (hops === "" ? token : `${hops} ${token}`);
   const main = clerk.token();
   const lines = [...order.items].map(([line, item]) => ({ line, item, token: clerk.token() }));
@@ -135,7 +136,7 @@ export async function moveOrder(clerk: Clerk, order: Order, to: number): Promise
     order.user = to;
     order.hops = hop(order.hops, main);
     for (const { item, token } of lines) item.hops = hop(item.hops, token);
-    order.crossed ||= isNewOwnership;
+    order.crossed ||= crosses;
   });
 }
 
@@ -153,8 +154,11 @@ export async function readOrder({ router, ledger }: Clerk, order: Order): Promis
   }
 }
 
-/** Before the split. */
-const firstEpoch = 1;
+/** Whether two users' rows are on different shards. */
+export function areApart(map: RoutingMap, user: number, other: number): boolean {
+  const { [keyspace]: shop } = map.keyspaces;
+  return shop !== undefined && ownerOf(shop, String(user)) !== ownerOf(shop, String(other));
+}
 
 // Assignments are worked out from left to right, so `ver` is the new one in the second (MySQL manual, "UPDATE").
 const orderUpdate =

@@ -4,6 +4,7 @@ import { cutOver, PastNoReturn } from "../cutover/cutover.ts";
 import type { CutoverResult } from "../cutover/cutover-context.ts";
 import type { ErrorCode } from "../errors/codes.ts";
 import { ShardliftError } from "../errors/error.ts";
+import { firstLine } from "../lib/first-line.ts";
 import { sleep } from "../lib/wait.ts";
 import { cutoverContext } from "./cutover-ports.ts";
 import type { JobContext } from "./job-context.ts";
@@ -77,7 +78,7 @@ export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
       return { kind: "switched", result };
     } catch (error) {
       if (error instanceof PastNoReturn) throw error;
-      await context.setState("ready", error instanceof Error ? error.message : String(error));
+      await context.setState("ready", firstLine(error));
       // The operator who asked is told, and may ask again; the source serves as before.
       if (options.cutover === "auto" || !isNotDone(error)) throw error;
       await context.remember(error);

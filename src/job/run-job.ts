@@ -10,6 +10,7 @@ import type { Session } from "../engines/engine.ts";
 import { ShardliftError } from "../errors/error.ts";
 import { Throttle } from "../copy/throttle.ts";
 import { Background } from "../lib/background.ts";
+import { firstLine } from "../lib/first-line.ts";
 import { sleep } from "../lib/wait.ts";
 import { keyspaceOf } from "../model/routing-map.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -147,7 +148,7 @@ class Run {
     } catch (error) {
       if (fresh) {
         await unlockSlices(this.#deps.store, this.#claim.claim, this.#plan.keyspace);
-        await this.#setState("aborted", error instanceof Error ? error.message : String(error));
+        await this.#setState("aborted", firstLine(error));
       }
       throw error;
     }

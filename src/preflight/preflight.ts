@@ -52,17 +52,15 @@ export function refuseBlockers({ findings, code }: PreflightReport): void {
   );
 }
 
-/** Carries the findings, so that the terminal can show them as a table and `--json` as a list. */
+/** Carries the findings, so that the terminal can show them as a list and `--json` as data; the message counts them. */
 export class PreflightError extends ShardliftError {
   override readonly name = "PreflightError";
   readonly findings: readonly Finding[];
 
   constructor(findings: readonly Finding[], code: ErrorCode) {
-    const lines = findings.map(({ check, where, why, fix }) => `${check}: ${where}: ${why}\n    fix: ${fix}`);
-    super(
-      code,
-      `${findings.length} ${findings.length === 1 ? "blocker" : "blockers"} found\n${lines.join("\n")}`,
-    );
+    const blockers = findings.filter(({ level }) => level === "blocker");
+    const names = [...new Set(blockers.map(({ check }) => check))].join(", ");
+    super(code, `${blockers.length} ${blockers.length === 1 ? "blocker" : "blockers"} found: ${names}`);
     this.findings = findings;
   }
 }

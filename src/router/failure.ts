@@ -22,6 +22,14 @@ export function failureOf(error: unknown): Failure {
   return refusal === undefined ? { kind: "other" } : { kind: "refused", refusal };
 }
 
+/**
+ * Whether a failed COMMIT leaves it open if the transaction was committed. 1317: KILL met the commit itself; it may
+ * have been too late to stop it.
+ */
+export function isCommitInDoubt(error: unknown): boolean {
+  return failureOf(error).kind === "lost" || errnoOf(error) === 1317;
+}
+
 /** ER_SIGNAL_EXCEPTION: a trigger's SIGNAL, the gate's or the application's own. */
 const signalled = 1644;
 

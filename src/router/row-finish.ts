@@ -4,6 +4,7 @@ import { keyspaceOf, ownerOf } from "../model/routing-map.ts";
 import type { Limit, Permit } from "./admission.ts";
 import { failureOf } from "./failure.ts";
 import type { Lane } from "./lane.ts";
+import { exactSession, ordinarySession } from "./row-image.ts";
 import {
   deleteDeparture,
   type Departure,
@@ -134,8 +135,8 @@ export async function sweepMoves(parts: Parts, shard: string, limit: Limit): Pro
 const noLedger: ReadonlySet<number> = new Set([1142, 1146]);
 
 /**
- * Statements of the ledger alone need no permit: the ledger is in no slice. Autocommit, so their locks end with them.
- * Waits for a transaction that holds the row in short turns, so that the limit is kept.
+ * Statements of the ledger alone need no permit: the ledger is in no slice. Autocommit, so their locks end with them,
+ * and each of them may be sent again. Waits for a transaction that holds the row in short turns, to keep the limit.
  */
 async function onShard<T>(
   parts: Parts,
@@ -143,21 +144,27 @@ async function onShard<T>(
   limit: Limit,
   work: (lane: Lane) => Promise<T>,
 ): Promise<T> {
-  for (;;) {
+  for (let losses = 0; ; ) {
     const lane = only(await parts.pools.take([shard], limit));
     try {
-      await lane.run("SET SESSION innodb_lock_wait_timeout = 2");
+      await exactSession(lane);
       const value = await work(lane);
-      await lane.run("SET SESSION innodb_lock_wait_timeout = DEFAULT");
+      await ordinarySession(lane);
       return value;
     } catch (error) {
       lane.spoil();
-      if (failureOf(error).kind !== "conflict" || parts.clock() >= limit.until) throw error;
+      const { kind } = failureOf(error);
+      if (kind === "lost") losses += 1;
+      if ((kind !== "conflict" && kind !== "lost") || losses > maxLosses) throw error;
+      if (parts.clock() >= limit.until) throw error;
     } finally {
       lane.free();
     }
   }
 }
+
+/** More lost connections in a row than this are not an accident. */
+const maxLosses = 5;
 
 function tooOld(from: string, { token, ageSeconds }: Departure): ShardliftError {
   return new ShardliftError(

@@ -79,10 +79,18 @@ export async function exactSession(lane: Lane): Promise<void> {
   );
 }
 
+/**
+ * Gives the session back as it was. Never throws: the work is done by now, and a connection that is lost only here must
+ * not let it seem to have failed.
+ */
 export async function ordinarySession(lane: Lane): Promise<void> {
-  await lane.run(
-    "SET sql_mode = @shardlift_mode, time_zone = @shardlift_zone, innodb_lock_wait_timeout = DEFAULT",
-  );
+  try {
+    await lane.run(
+      "SET sql_mode = @shardlift_mode, time_zone = @shardlift_zone, innodb_lock_wait_timeout = DEFAULT",
+    );
+  } catch {
+    lane.spoil();
+  }
 }
 
 interface Column {

@@ -5,7 +5,7 @@ import { ShardliftError } from "../errors/error.ts";
 import type { KeyValue } from "../model/key.ts";
 import { keyspaceOf, ownerOf, type Keyspace } from "../model/routing-map.ts";
 import type { Limit, Permit } from "./admission.ts";
-import { failureOf } from "./failure.ts";
+import { failureOf, isCommitInDoubt } from "./failure.ts";
 import type { Lane } from "./lane.ts";
 import {
   changeImage,
@@ -176,7 +176,7 @@ async function commitOrDoubt(lane: Lane): Promise<void> {
   try {
     await lane.run("COMMIT");
   } catch (cause) {
-    if (failureOf(cause).kind !== "lost") throw cause;
+    if (!isCommitInDoubt(cause)) throw cause;
     throw new InDoubt(`shard ${lane.shard} did not answer the commit`, { cause });
   }
 }

@@ -1,7 +1,7 @@
 import { ShardliftError } from "../errors/error.ts";
 import type { KeyValue } from "../model/key.ts";
 import type { Limit } from "./admission.ts";
-import { failureOf } from "./failure.ts";
+import { failureOf, isCommitInDoubt } from "./failure.ts";
 import { type Lane, refuseSessionStatement, type Result, type Row, type Values } from "./lane.ts";
 import { only, outcomeUnknown, twoShards } from "./statement.ts";
 import type { Need } from "./view.ts";
@@ -78,7 +78,7 @@ export async function commit(lane: Lane): Promise<void> {
   try {
     await lane.run("COMMIT");
   } catch (cause) {
-    if (failureOf(cause).kind !== "lost") throw cause;
+    if (!isCommitInDoubt(cause)) throw cause;
     lane.spoil();
     throw outcomeUnknown(`COMMIT at shard ${lane.shard}`, cause);
   }

@@ -34,7 +34,7 @@ export interface Work<T> {
 /** Deadlocks and the like are followed at once by another try; beyond this many something else is wrong. */
 const maxConflicts = 10;
 const firstWaitMs = 4;
-const longestWaitMs = 100;
+const longestWaitMs = 50;
 /** Two confirmations of the map: by then the view has seen every flip that the gate had seen. */
 const staleMs = 1000;
 
@@ -53,8 +53,8 @@ export async function runWork<T>(parts: Parts, work: Work<T>, limit: Limit): Pro
       const failure = failureOf(error);
       if (failure.kind === "other") throw error;
       if (failure.kind === "refused") refusal = failure.refusal;
-      else if (++conflicts > maxConflicts) throw error;
-      if (parts.clock() >= limit.until) throw giveUp(error, refusal);
+      else conflicts += 1;
+      if (conflicts > maxConflicts || parts.clock() >= limit.until) throw giveUp(error, refusal);
     } finally {
       leave(entered);
     }
@@ -140,10 +140,13 @@ function sameOwners(view: RouteView, need: Need, owners: readonly string[]): boo
   return now.length === owners.length && now.every((owner, index) => owner === owners[index]);
 }
 
+/** The last failure in words of the router; a conflict is the application's own and comes through as it is. */
 function giveUp(cause: unknown, refusal: Refusal | undefined): unknown {
-  if (refusal === undefined) return cause;
-  return new ShardliftError("E_HOLD_TIMEOUT", `job ${refusal.job} refused the write until the time limit`, {
-    cause,
-    retryable: true,
-  });
+  if (refusal !== undefined) {
+    const message = `job ${refusal.job} refused the write until the time limit`;
+    return new ShardliftError("E_HOLD_TIMEOUT", message, { cause, retryable: true });
+  }
+  if (failureOf(cause).kind !== "lost") return cause;
+  const message = "connections were lost again and again; nothing of the work was kept";
+  return new ShardliftError("E_CONNECT", message, { cause, retryable: true });
 }

@@ -272,13 +272,18 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
     await expect(reading).rejects.toMatchObject({ code: "E_CONNECT", retryable: true });
     expect(rows.rowCount()).toBeLessThan(800);
 
-    // The same below a load: the target keeps nothing, and the caller may try again.
+    // The same below a load that waits for a lock: the target keeps nothing, and the caller may try again.
+    await using other = await connect(target(), "root", { database: "killed" });
+    await other.query("BEGIN");
+    await other.query("INSERT INTO orders VALUES (1,600,'in the way')");
     const load = path.target.writer.load(
       { shape: table, slice, source: "s0", interval: everything, displaced: nobody },
       path.source.reader.rowsIn(table, slice, everything, barrier),
     );
     const outcome = failureOf(load);
-    for (let killed = 0; killed === 0;) killed = await killReaders(path);
+    await waitUntil(async () => (await lockWaits(path)) > 0);
+    expect(await killReaders(path)).toBe(1);
+    await other.query("ROLLBACK");
     expect(await outcome).toMatchObject({ code: "E_CONNECT", retryable: true });
     expect(await rowsOf(path, "orders")).toEqual([]);
     await copyTable(path, table, slice, 100_000);

@@ -13,7 +13,7 @@ import { close, database, gateSpec, joinJob, type Runner } from "./gate-spec.ts"
 import { connect, passwords, useServer } from "./servers.ts";
 
 /** Empty tables, and the tool's tables without any job. */
-export async function resetTables(server: LocalServer): Promise<void> {
+async function resetTables(server: LocalServer): Promise<void> {
   await using root = await connect(server, "root", { database });
   await root.query("DROP TABLE IF EXISTS orders, items, elsewhere");
   await root.query(

@@ -10,7 +10,7 @@ import type { Slice } from "../../src/model/slice.ts";
 export const database = "shop";
 
 /** Everything from 100 on moves. */
-export const slice: Slice = [{ from: boundAt("100"), to: MAX }];
+const slice: Slice = [{ from: boundAt("100"), to: MAX }];
 
 export const orders = tableShape("orders", "user_id");
 export const items = tableShape("items", "buyer_id");

@@ -140,11 +140,11 @@ describe("precedence", () => {
       SHARDLIFT_THREADS: "7",
       SHARDLIFT_REVERSE_WINDOW: "1h",
     };
-    const { config } = await load(good, { rate: "unlimited", "max-pause": "2s" }, variables);
+    const { config } = await load(good, { rate: "unlimited", "max-pause": "1500ms" }, variables);
     expect(config.copy.bytesPerSecond).toBe(Number.POSITIVE_INFINITY);
     expect(config.copy.threads).toBe(7);
     expect(config.copy.chunkTargetMs).toBe(250);
-    expect(config.cutover).toMatchObject({ maxPauseMs: 2000, mode: "auto", maxLagMs: 500 });
+    expect(config.cutover).toMatchObject({ maxPauseMs: 1500, mode: "auto", maxLagMs: 500 });
     expect(config.rollback.reverseWindowMs).toBe(3_600_000);
   });
 

@@ -5,8 +5,8 @@ import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
 import { keyBucket, rowHash, rowHashNumber } from "./digest-sql.ts";
 import { errnoOf } from "./errors.ts";
-import { keyFromParts, whereInterval, whereKeys } from "./key-codec.ts";
-import { fromByKey, selectKey } from "./key-index.ts";
+import { keyFromParts, whereInterval } from "./key-codec.ts";
+import { fromByKey, selectKey, whereKeyList } from "./key-index.ts";
 import { queryArrays, type SqlValue } from "./query.ts";
 import { readError } from "./row-errors.ts";
 import { sliceWhere } from "./slice-sql.ts";
@@ -66,7 +66,7 @@ export class MysqlDigests implements Digests {
   async at(shape: TableShape, slice: Slice, keys: readonly KeyId[]): Promise<Map<KeyId, string>> {
     if (keys.length === 0) return new Map();
     const table = mysqlTable(shape);
-    return await this.#hashes(table, `${whereKeys(table, keys)} AND ${sliceWhere(table, slice)}`);
+    return await this.#hashes(table, `${whereKeyList(table, keys)} AND ${sliceWhere(table, slice)}`);
   }
 
   async #hashes(table: MysqlTable, where: string): Promise<Map<KeyId, string>> {

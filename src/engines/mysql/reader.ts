@@ -3,15 +3,8 @@ import type { Slice } from "../../model/slice.ts";
 import type { Barrier, KeyId, KeyInterval, Reader, RowStream, TableShape } from "../engine.ts";
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
-import { fromByKey, orderByKey, selectKey } from "./key-index.ts";
-import {
-  keyColumns,
-  keyFromParts,
-  keySelectList,
-  keyToLiterals,
-  whereInterval,
-  whereKeys,
-} from "./key-codec.ts";
+import { fromByKey, orderByKey, selectKey, whereKeyList } from "./key-index.ts";
+import { keyColumns, keyFromParts, keySelectList, keyToLiterals, whereInterval } from "./key-codec.ts";
 import { shareOfKeys, type KeyExtent } from "./key-share.ts";
 import { queryArrays } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
@@ -56,7 +49,7 @@ export class MysqlReader implements Reader {
 
   rowsAt(shape: TableShape, slice: Slice, keys: readonly KeyId[], after: Barrier): RowStream {
     const table = mysqlTable(shape);
-    const where = `${whereKeys(table, keys)} AND ${sliceWhere(table, slice)}`;
+    const where = `${whereKeyList(table, keys)} AND ${sliceWhere(table, slice)}`;
     return this.#stream(table, `WHERE ${where}`, table.keyOrder === "client", after);
   }
 

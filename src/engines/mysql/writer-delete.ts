@@ -1,7 +1,6 @@
 import type { Slice } from "../../model/slice.ts";
 import type { KeyId } from "../engine.ts";
-import { whereKeys } from "./key-codec.ts";
-import { fromByKey } from "./key-index.ts";
+import { fromByKey, whereKeyList } from "./key-index.ts";
 import { execute, type MysqlConnection } from "./query.ts";
 import type { RowForm } from "./row-columns.ts";
 import type { MysqlRowStream } from "./row-stream.ts";
@@ -32,7 +31,7 @@ export async function deleteKeys(
   if (keys.length === 0) return 0;
   const { table, slice } = write;
   // In this form because a DELETE of one table takes no index hint.
-  const sql = `DELETE t FROM ${fromByKey(table, "t")} WHERE ${whereKeys(table, keys, "t")} AND ${sliceWhere(table, slice, "t")}`;
+  const sql = `DELETE t FROM ${fromByKey(table, "t")} WHERE ${whereKeyList(table, keys, "t")} AND ${sliceWhere(table, slice, "t")}`;
   const { affectedRows } = await execute(connection, sql);
   return affectedRows;
 }

@@ -1,6 +1,6 @@
 import { invariant } from "../../errors/error.ts";
-import { keyToLiterals, whereKeys } from "./key-codec.ts";
-import { fromByKey } from "./key-index.ts";
+import { keyToLiterals } from "./key-codec.ts";
+import { fromByKey, whereKeyList } from "./key-index.ts";
 import { execute, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
 import type { JsonPatch } from "./row-stream.ts";
@@ -60,7 +60,7 @@ async function setNumbers(
   );
   const set = [`${name}=JSON_SET(${name}, ${values.join(", ")})`, ...untouchedTimes(table)].join(", ");
   const keys = patches.map(({ key }) => key);
-  const sql = `UPDATE ${fromByKey(table, "t")} SET ${set} WHERE ${whereKeys(table, keys)}`;
+  const sql = `UPDATE ${fromByKey(table, "t")} SET ${set} WHERE ${whereKeyList(table, keys)}`;
   const { info, warningStatus } = await execute(connection, sql);
   // `Rows matched: 2  Changed: 2  Warnings: 0`, in the language of lc_messages: the driver reads the English one only.
   const [found, changed] = info.match(/\d+/g)?.map(Number) ?? [];
