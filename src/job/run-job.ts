@@ -42,6 +42,8 @@ export interface RunFigures {
 }
 
 const progressEveryMs = 500;
+/** After a failed cutover the run's own signal has ended already. */
+const publishMs = 30_000;
 
 /**
  * Runs a job from wherever it stands: a new one from the start, an interrupted one from its checkpoints. Takes the
@@ -223,7 +225,7 @@ class Run {
       await this.#setState("ready", "the cutover failed; the gate is open again");
       throw cause;
     }
-    const unconfirmed = await publishUnconfirmed(context);
+    const unconfirmed = await publishUnconfirmed({ deps: this.#deps, signal: AbortSignal.timeout(publishMs) });
     await this.#setState("switched");
     return this.#end(
       context,

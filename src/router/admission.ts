@@ -62,8 +62,7 @@ export class Admission {
     if (owners.length !== shards.length || owners.some((owner, index) => owner !== shards[index]))
       return undefined;
     const permit = new Permit(need, this.#view.map, (done) => {
-      this.#running.delete(done);
-      this.onEnd();
+      if (this.#running.delete(done)) this.onEnd();
     });
     this.#running.add(permit);
     return permit;

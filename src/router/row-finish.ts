@@ -144,7 +144,7 @@ async function onShard<T>(
   limit: Limit,
   work: (lane: Lane) => Promise<T>,
 ): Promise<T> {
-  for (let losses = 0; ; ) {
+  for (let losses = 0; ;) {
     const lane = only(await parts.pools.take([shard], limit));
     try {
       await exactSession(lane);

@@ -18,7 +18,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createOrders, fillOrders } from "../support/bench-orders.ts";
-import { openLogLab, type LogLab } from "../support/log-lab.ts";
+import { job, openLogLab, type LogLab } from "../support/log-lab.ts";
 
 const { values } = parseArgs({
   options: {
@@ -69,7 +69,7 @@ async function scan(lab: LogLab, span: Span, tables: readonly MysqlTable[], slic
   let keys = 0;
   let scanned = 0;
   let batches = 0;
-  for await (const batch of log.since(span.from, { job: "bench", tables, slice }, aborter.signal)) {
+  for await (const batch of log.since(span.from, { job, tables, slice }, aborter.signal)) {
     batches += 1;
     scanned += batch.scanned;
     for (const change of batch.changes) keys += change.keys.length;

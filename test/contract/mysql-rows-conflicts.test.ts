@@ -93,7 +93,7 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
 
   const people = async (path: RowPath): Promise<MysqlTable> => {
     await path.both(
-      "CREATE TABLE people (id INT PRIMARY KEY, k INT NOT NULL, email VARCHAR(40) COLLATE utf8mb4_general_ci NULL, a INT, b INT, low VARCHAR(40) AS (LOWER(email)) STORED, UNIQUE KEY by_email (email), UNIQUE KEY by_ab (a, b), UNIQUE KEY by_low (low, k))",
+      "CREATE TABLE people (id INT PRIMARY KEY, k INT NOT NULL, email VARCHAR(40) COLLATE utf8mb4_general_ci NULL, a INT, b INT, e ENUM('a','b'), low VARCHAR(40) AS (LOWER(email)) STORED, UNIQUE KEY by_email (email), UNIQUE KEY by_ab (a, b), UNIQUE KEY by_low (low, k))",
     );
     return await path.source.describe("people", "k");
   };
@@ -104,6 +104,10 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
     const table = await people(path);
     await path.source.root.query(
       `${put} (1,600,'x@a',1,1),(2,600,'y@a',1,2),(3,600,NULL,NULL,1),(4,600,NULL,NULL,1)`,
+    );
+    // The error value of an ENUM passes through the temporary table as well.
+    await path.source.root.query(
+      "SET SESSION sql_mode=''; UPDATE IGNORE people SET e='none' WHERE id IN (1,2)",
     );
     await copyTable(path, table, slice, 10);
     await path.source.root.query(
@@ -119,7 +123,7 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
     };
     await recopyKeys(path, table, slice, ["2"], { displaced });
     expect(seen).toEqual(["1"]);
-    expect(await rowsOf(path, "people", "id,email")).toEqual(["2,X@A", "3,", "4,"]);
+    expect(await rowsOf(path, "people", "id,email,e+0")).toEqual(["2,X@A,0", "3,,", "4,,"]);
     await recopyKeys(path, table, slice, ["1"]);
     expect(await path.target.digests.of(table, wholeSlice, everything)).toEqual(
       await path.source.digests.of(table, slice, everything),

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/gate-lab.ts";
-import { type Lab, openLab } from "../support/router-lab.ts";
+import { type Lab, mapOf, openLab } from "../support/router-lab.ts";
 import { startLoad } from "../support/router-load.ts";
 import { describeServers, useServer } from "../support/servers.ts";
 
@@ -46,7 +46,9 @@ describeServers("the router", (flavor) => {
       "SELECT id, user_id, 9.153846153846153e0 AS d, CAST('2024-02-29' AS DATE) AS day FROM orders WHERE user_id = ?",
       [7],
     );
-    expect(read.rows).toEqual([{ id: "9007199254740993", user_id: "7", d: 9.153846153846153, day: "2024-02-29" }]);
+    expect(read.rows).toEqual([
+      { id: "9007199254740993", user_id: "7", d: 9.153846153846153, day: "2024-02-29" },
+    ]);
   });
 
   describe("over a flip", () => {
@@ -188,13 +190,19 @@ describeServers("the router", (flavor) => {
       });
       await router.query("shop", 60, insert, [2, 60]);
       await router.read("shop", 6000, "SELECT v FROM orders WHERE id = 1");
-      const early = await lab.routing.waitForAcks(intents, { boundMs: 100, signal: new AbortController().signal });
+      const early = await lab.routing.waitForAcks(intents, {
+        boundMs: 100,
+        signal: new AbortController().signal,
+      });
       expect(early.acked).toEqual([]);
       expect(router.status()).toMatchObject({ running: 1, waiting: 1 });
 
       end();
       await first;
-      const late = await lab.routing.waitForAcks(intents, { boundMs: 5000, signal: new AbortController().signal });
+      const late = await lab.routing.waitForAcks(intents, {
+        boundMs: 5000,
+        signal: new AbortController().signal,
+      });
       expect(late.acked).toEqual([router.status().id]);
       expect(done).toBe(false);
       await lab.withdraw();
@@ -220,14 +228,32 @@ describeServers("the router", (flavor) => {
       await eventually("the intent is known", async () => router.status().intents.length === 1);
       const writes = Array.from({ length: 3 }, async (_, n) => router.query("shop", 6000, insert, [n, 6000]));
       const results = await Promise.allSettled(writes);
-      const codes = results.map((result) => (result.status === "rejected" ? (result.reason as { code: string }).code : "ok"));
+      const codes = results.map((result) =>
+        result.status === "rejected" ? (result.reason as { code: string }).code : "ok",
+      );
       expect(codes.toSorted()).toEqual(["E_HOLD_FULL", "E_HOLD_TIMEOUT", "E_HOLD_TIMEOUT"]);
+    });
+
+    test("a router that comes later holds from its first statement on", async () => {
+      const intents = await lab.announce("hold", 10_000);
+      const late = await lab.router();
+      const write = late.query("shop", 6000, insert, [1, 6000]);
+      expect(late.status()).toMatchObject({ running: 0, waiting: 1 });
+      const { acked } = await lab.routing.waitForAcks(intents, {
+        boundMs: 5000,
+        signal: new AbortController().signal,
+      });
+      expect(acked).toEqual([late.status().id]);
+      await lab.withdraw();
+      await write;
     });
 
     test("a router that does not know the new shard does not acknowledge", async () => {
       const all = await lab.router();
       const half = await lab.routerOn(lab.store, {
-        shards: { s0: { host: "127.0.0.1", port: server().port, user: "app", password: "app-secret", database: "s0" } },
+        shards: {
+          s0: { host: "127.0.0.1", port: server().port, user: "app", password: "app-secret", database: "s0" },
+        },
       });
       const intents = await lab.announce("prepare", 5000);
       const { acked, missing } = await lab.routing.waitForAcks(intents, {
@@ -241,24 +267,22 @@ describeServers("the router", (flavor) => {
 
   describe("transactions", () => {
     test("over two shards are refused before anything is sent, and so are keys that were not declared", async () => {
-      await using split = await openLabSplit();
+      await using split = await openLab(server(), mapOf(1, "s1"));
       const router = await split.router();
       let ran = false;
       const two = router.transaction("shop", [60, 6000], async () => {
         ran = true;
       });
-      await expect(two).rejects.toMatchObject({ code: "E_TWO_SHARDS", message: expect.stringContaining("s0 and s1") });
+      await expect(two).rejects.toMatchObject({
+        code: "E_TWO_SHARDS",
+        message: expect.stringContaining("s0 and s1"),
+      });
       expect(ran).toBe(false);
       await expect(
         router.transaction("shop", 60, async (tx) => tx.queryAt(6000, insert, [1, 6000])),
       ).rejects.toMatchObject({ code: "E_TWO_SHARDS" });
       expect(await split.rows("s0", "SELECT id FROM orders")).toEqual([]);
     });
-
-    async function openLabSplit(): Promise<Lab> {
-      const { mapOf } = await import("../support/router-lab.ts");
-      return openLab(server(), mapOf(1, "s1"));
-    }
 
     test("a deadlock is followed by another run", async () => {
       const router = await lab.router();
@@ -318,7 +342,13 @@ describeServers("the router", (flavor) => {
 
     test("statements that end a transaction or change the session are refused", async () => {
       const router = await lab.router();
-      for (const sql of ["BEGIN", "/* x */ commit", "SET autocommit = 0", "-- y\nTRUNCATE orders", "CALL p()"]) {
+      for (const sql of [
+        "BEGIN",
+        "/* x */ commit",
+        "SET autocommit = 0",
+        "-- y\nTRUNCATE orders",
+        "CALL p()",
+      ]) {
         await expect(router.query("shop", 1, sql), sql).rejects.toMatchObject({ code: "E_USAGE" });
       }
       const hidden = router.transaction("shop", 1, async (tx) => {
@@ -327,18 +357,31 @@ describeServers("the router", (flavor) => {
       });
       await expect(hidden).rejects.toMatchObject({ code: "E_USAGE" });
       // The pool lends no connection that was left in a state of its own.
-      await expect(router.query("shop", 1, "/*!50000 SET autocommit = 0 */")).rejects.toMatchObject({ code: "E_USAGE" });
-      await Promise.all(Array.from({ length: 20 }, async (_, n) => router.query("shop", 1, insert, [100 + n, 1])));
+      await expect(router.query("shop", 1, "/*!50000 SET autocommit = 0 */")).rejects.toMatchObject({
+        code: "E_USAGE",
+      });
+      await Promise.all(
+        Array.from({ length: 20 }, async (_, n) => router.query("shop", 1, insert, [100 + n, 1])),
+      );
       expect(await lab.rows("s0", "SELECT COUNT(*) AS n FROM orders WHERE id >= 100")).toEqual([{ n: 20 }]);
     });
   });
 
   test("a scatter counts each row once while it is on two shards, before the flip and after it", async () => {
     const router = await lab.router();
-    for (const [id, key] of [[1, 60], [2, 6000], [3, 7000]] as const) await router.query("shop", key, insert, [id, key]);
+    for (const [id, key] of [
+      [1, 60],
+      [2, 6000],
+      [3, 7000],
+    ] as const)
+      await router.query("shop", key, insert, [id, key]);
     await lab.arm();
     const count = async (): Promise<number> => {
-      const { rows } = await router.scatter("shop", (owned) => `SELECT COUNT(*) AS n FROM orders o WHERE ${owned("orders", "o")} AND v = ?`, [0]);
+      const { rows } = await router.scatter(
+        "shop",
+        (owned) => `SELECT COUNT(*) AS n FROM orders o WHERE ${owned("orders", "o")} AND v = ?`,
+        [0],
+      );
       return rows.reduce((sum, row) => sum + Number(row["n"]), 0);
     };
     const held = await lab.hold();
@@ -348,7 +391,9 @@ describeServers("the router", (flavor) => {
     await lab.flip();
     await eventually("the flip is known", async () => router.map().epoch === 2);
     expect(await count()).toBe(3);
-    await expect(router.scatter("shop", () => "SELECT COUNT(*) FROM orders")).rejects.toMatchObject({ code: "E_USAGE" });
+    await expect(router.scatter("shop", () => "SELECT COUNT(*) FROM orders")).rejects.toMatchObject({
+      code: "E_USAGE",
+    });
   });
 
   test("closing waits for what has begun and then refuses everything", async () => {

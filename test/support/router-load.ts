@@ -1,4 +1,6 @@
 /** Writers that use the router like an application and know what they were told; and a check that shares no code with it. */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Connection, RowDataPacket } from "mysql2/promise";
 import type { Router } from "../../src/router/core.ts";
 import type { Lab, Shard } from "./router-lab.ts";
 
@@ -26,7 +28,7 @@ export function startLoad(
 ): Load {
   const known = new Map<number, Known>();
   const errors: unknown[] = [];
-  let stopped = false;
+  const stop = new AbortController();
   let acknowledged = 0;
   let nextId = 1;
 
@@ -74,7 +76,7 @@ export function startLoad(
   };
 
   const run = async (writer: number): Promise<void> => {
-    for (let step = writer; !stopped; step++) {
+    for (let step = writer; !stop.signal.aborted; step++) {
       await one(writer, step).catch((error: unknown) => errors.push(error));
     }
   };
@@ -82,7 +84,7 @@ export function startLoad(
 
   return {
     stop: async () => {
-      stopped = true;
+      stop.abort();
       await Promise.all(writers);
     },
     get acknowledged() {
@@ -113,6 +115,27 @@ export function startLoad(
       }
       for (const id of known.keys()) if (!seen.has(id)) found.push(`row ${id} is lost`);
       return found;
+    },
+  };
+}
+
+/** Kills some of the application's connections every few milliseconds; ends with `stop`. */
+export function killConnections(root: Connection): { stop(): Promise<void> } {
+  const stop = new AbortController();
+  const killing = (async () => {
+    while (!stop.signal.aborted) {
+      const [rows] = await root.query<RowDataPacket[]>(
+        "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER = 'app' ORDER BY RAND() LIMIT 2",
+      );
+      // 1094: it has ended by itself meanwhile.
+      for (const { id } of rows) await root.query(`KILL ${String(id)}`).catch(() => undefined);
+      await delay(15);
+    }
+  })();
+  return {
+    stop: async () => {
+      stop.abort();
+      await killing;
     },
   };
 }

@@ -4,7 +4,7 @@ import { isDuplicateKey } from "./errors.ts";
 import { formatKey, keyFromParts } from "./key-codec.ts";
 import { selectKey } from "./key-index.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
-import { execute, query, queryArrays, type MysqlConnection } from "./query.ts";
+import { execute, kill, query, queryArrays, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier, quoteList, quoteString } from "./quote.ts";
 import { sliceWhere } from "./slice-sql.ts";
 import { copiedColumns, type MysqlTable } from "./table.ts";
@@ -43,7 +43,9 @@ export async function writeSpooled(
       await write.progress?.(connection);
     });
   } finally {
-    if (!connection.stream.destroyed) await execute(connection, dropSpool);
+    // The next one starts with a DROP too; a connection that can not even do this is of no use any more.
+    if (!connection.stream.destroyed)
+      await execute(connection, dropSpool).catch((error: unknown) => kill(connection, error));
   }
 }
 

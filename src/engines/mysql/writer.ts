@@ -1,6 +1,6 @@
 import { invariant, ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
-import type { Claim, KeyId, LoadRequest, RecopyRequest, RowStream, Writer } from "../engine.ts";
+import type { Claim, KeyId, LoadRequest, RecopyRequest, RowStream, TableShape, Writer } from "../engine.ts";
 import { assertClaim, recordChunk } from "./claim-guard.ts";
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
@@ -48,14 +48,7 @@ export class MysqlWriter implements Writer {
   async recopy(request: RecopyRequest, rows: RowStream): Promise<void> {
     const { keys, shape, mayReplace } = request;
     invariant(keys.length > 0, "a recopy of no keys");
-    invariant(
-      !mayReplace || shape.secondaryUniqueKeys.length === 0,
-      `REPLACE on ${shape.name}, which has unique keys`,
-    );
-    // Keys that only the server equates are all deleted: 'a' may have been asked for and 'A' read (rule 5).
-    // REPLACE would also take the place of a row outside the slice, unless the key itself says which slice it is in.
-    const replace = mayReplace && shape.keyOrder === "client" && shape.primaryKey.includes(shape.shardKey);
-    await this.#write({ ...this.#rowWrite(request, rows), asked: keys }, replace);
+    await this.#write({ ...this.#rowWrite(request, rows), asked: keys }, mayReplace && isReplaceable(shape));
   }
 
   #rowWrite(request: LoadRequest | RecopyRequest, rows: RowStream): RowWrite {
@@ -145,6 +138,15 @@ export class MysqlWriter implements Writer {
       }
     }
   }
+}
+
+/**
+ * Whether REPLACE can hit nothing but the row itself: no unique key besides the primary one; keys that this process
+ * equates as the server does ('a' may be asked for and 'A' read, rule 5: then all asked keys are deleted); and the
+ * shard key in the key, else a row outside the slice could hold it.
+ */
+function isReplaceable({ secondaryUniqueKeys, keyOrder, primaryKey, shardKey }: TableShape): boolean {
+  return secondaryUniqueKeys.length === 0 && keyOrder === "client" && primaryKey.includes(shardKey);
 }
 
 /** Each takes at most innodb_lock_wait_timeout; the caller tries again with a new barrier after that. */
