@@ -23,6 +23,8 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
   const pace = new Pace(Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined);
   await context.setState("copying");
   background.run((stop) => context.throttle.run(stop));
+  // Both run beside everything that follows: the tail until the flip, the verifier until every chunk is compared.
+  for (const phase of ["tail", "verify"] as const) deps.reporter.event({ kind: "phase", phase, at: "start" });
   for (const { tail, verifier } of moves) {
     tail.start();
     background.run((stop) => verifier.run(stop));
@@ -75,6 +77,7 @@ export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
     try {
       const result = await cutOver(cutoverContext(context, request?.deadlineMs ?? options.cutoverDeadlineMs));
       await context.switched(result);
+      context.deps.reporter.event({ kind: "phase", phase: "tail", at: "done" });
       return { kind: "switched", result };
     } catch (error) {
       if (error instanceof PastNoReturn) throw error;

@@ -225,7 +225,10 @@ class Run {
       await this.#setState("ready", "the cutover failed; the gate is open again");
       throw cause;
     }
-    const unconfirmed = await publishUnconfirmed({ deps: this.#deps, signal: AbortSignal.timeout(publishMs) });
+    const unconfirmed = await publishUnconfirmed({
+      deps: this.#deps,
+      signal: AbortSignal.timeout(publishMs),
+    });
     await this.#setState("switched");
     return this.#end(
       context,
@@ -276,7 +279,8 @@ class Run {
 
   async #phase<T>(phase: PhaseName, work: () => Promise<T>, meter?: ProgressMeter): Promise<T> {
     const { reporter } = this.#deps;
-    reporter.event({ kind: "phase", phase, at: "start" });
+    // Verification was begun with the copy; its phase here is the wait for its end.
+    if (phase !== "verify") reporter.event({ kind: "phase", phase, at: "start" });
     try {
       const result = await work();
       if (meter !== undefined) reporter.event({ kind: "progress", progress: meter.snapshot(phase) });

@@ -38,8 +38,12 @@ export interface FollowOptions {
   readonly options?: Partial<LogOptions>;
 }
 
-/** Makes the database anew. */
-export async function openLogLab(server: LocalServer, database: string): Promise<LogLab> {
+/** Makes the database anew. `port`: another way to the server for the log reader alone. */
+export async function openLogLab(
+  server: LocalServer,
+  database: string,
+  port: number = server.port,
+): Promise<LogLab> {
   const session = async (): Promise<Connection> =>
     createConnection({
       ...server.rootConnection,
@@ -61,7 +65,7 @@ export async function openLogLab(server: LocalServer, database: string): Promise
   const connector = await Connector.open(
     {
       shard: "s0",
-      hosts: [{ host: server.host, port: server.port }],
+      hosts: [{ host: server.host, port }],
       user: "root",
       password: "",
       database,
