@@ -8,7 +8,8 @@ import { ShardliftError } from "../errors/error.ts";
 import type { Reporter } from "../job/events.ts";
 
 export class Demo extends BaseCommand {
-  static override readonly summary = "Split a shop on two real local servers under live writes, and prove that nothing is lost.";
+  static override readonly summary =
+    "Split a shop on two real local servers under live writes, and prove that nothing is lost.";
   static override readonly description =
     "Starts two servers of its own on free ports in a temporary folder, writes through the router while it splits, and checks every acknowledged write by plain reads. Nothing else on this machine is touched. Needs a MariaDB or MySQL server program; bin/setup gets one.";
   static override readonly examples = [
@@ -24,7 +25,13 @@ export class Demo extends BaseCommand {
       description: "The servers to start.",
       helpValue: "<mariadb|mysql>",
     })(),
-    rows: Flags.integer({ default: 60_000, min: 100, max: 20_000_000, description: "Rows to load.", helpValue: "N" }),
+    rows: Flags.integer({
+      default: 60_000,
+      min: 100,
+      max: 20_000_000,
+      description: "Rows to load.",
+      helpValue: "N",
+    }),
     writers: Flags.integer({ default: 8, min: 1, max: 100, description: "Writers.", helpValue: "N" }),
     rate: Flags.integer({
       default: 200,
@@ -33,7 +40,13 @@ export class Demo extends BaseCommand {
       description: "Transactions a second, all writers together; as many reads come on top.",
       helpValue: "TX/S",
     }),
-    seed: Flags.integer({ default: 1, min: 0, max: 1_000_000, description: "Repeats data and choices.", helpValue: "N" }),
+    seed: Flags.integer({
+      default: 1,
+      min: 0,
+      max: 1_000_000,
+      description: "Repeats data and choices.",
+      helpValue: "N",
+    }),
     json: Flags.string({ description: "Write the figures to this file as JSON.", helpValue: "FILE" }),
   };
 
@@ -41,7 +54,8 @@ export class Demo extends BaseCommand {
     const { flags } = await this.parse(Demo);
     const { engine, rows, writers, rate, seed, json } = flags;
     const end = await this.#play({ flavor: engine, rows, writers, rate, seed });
-    if (json !== undefined) await writeFile(json, `${JSON.stringify(demoDocument(end.facts), undefined, 2)}\n`);
+    if (json !== undefined)
+      await writeFile(json, `${JSON.stringify(demoDocument(end.facts), undefined, 2)}\n`);
     this.print(plain, { text: demoText(end.facts), data: {} });
     if (end.faults.length > 0) throw failed(end);
     process.stdout.write("Nothing was lost.\n");
@@ -63,10 +77,14 @@ export class Demo extends BaseCommand {
       return await runDemo(options, host);
     } catch (error) {
       if (!signal.aborted) throw error;
-      throw new ShardliftError("E_INTERRUPTED", "the demo was stopped; its servers are ended and its folder is removed", {
-        cause: error,
-        next: "shardlift demo",
-      });
+      throw new ShardliftError(
+        "E_INTERRUPTED",
+        "the demo was stopped; its servers are ended and its folder is removed",
+        {
+          cause: error,
+          next: "shardlift demo",
+        },
+      );
     }
   }
 
@@ -83,7 +101,9 @@ const plain: CommonFlags = { config: "", json: false, output: "auto" };
 /** A terminal that was closed ends the demo like Ctrl-C, so that no server stays behind. */
 function hangUp(): AbortSignal {
   const controller = new AbortController();
-  process.once("SIGHUP", () => controller.abort(new ShardliftError("E_INTERRUPTED", "the terminal was closed")));
+  process.once("SIGHUP", () =>
+    controller.abort(new ShardliftError("E_INTERRUPTED", "the terminal was closed")),
+  );
   return controller.signal;
 }
 

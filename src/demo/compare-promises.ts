@@ -48,7 +48,8 @@ export function compareWithPromises(before: FoundRows, after: FoundRows, promise
     lost += verdict.lost.length;
     duplicated += verdict.repeated.length;
     changed += verdict.changed.length;
-    for (const what of [...verdict.lost, ...verdict.repeated, ...verdict.changed]) details.push(`${name}: ${what}`);
+    for (const what of [...verdict.lost, ...verdict.repeated, ...verdict.changed])
+      details.push(`${name}: ${what}`);
   }
   for (const [name, row] of before.rows) {
     if (promises.rows.has(name) || after.rows.get(name)?.all === row.all) continue;
@@ -80,13 +81,19 @@ interface Life {
   /** Its last write: what is lost when the row is there and should be gone, or the other way round. */
   readonly last: string;
 }
-type Fate = { readonly kind: "there"; readonly life: Life } | { readonly kind: "gone"; readonly last: string };
+type Fate =
+  | { readonly kind: "there"; readonly life: Life }
+  | { readonly kind: "gone"; readonly last: string };
 
 /**
  * One row: it must hold the tokens of its acknowledged writes since its last insert, each once, in order, numbered
  * without a gap, and nothing else. A write with an unknown outcome may have happened or not.
  */
-export function judgeRow(before: FoundRow | undefined, after: FoundRow | undefined, history: RowHistory): RowVerdict {
+export function judgeRow(
+  before: FoundRow | undefined,
+  after: FoundRow | undefined,
+  history: RowHistory,
+): RowVerdict {
   const verdicts = fatesOf(before, history).map((fate) => judge(fate, before, after));
   const faults = (verdict: RowVerdict): number =>
     verdict.lost.length + verdict.repeated.length + verdict.changed.length;
@@ -95,7 +102,9 @@ export function judgeRow(before: FoundRow | undefined, after: FoundRow | undefin
 
 /** Every fate that the row may have had: an unknown write makes two of each. */
 function fatesOf(before: FoundRow | undefined, history: RowHistory): Fate[] {
-  let fates: Fate[] = [before === undefined ? { kind: "gone", last: "" } : { kind: "there", life: lifeOf(before) }];
+  let fates: Fate[] = [
+    before === undefined ? { kind: "gone", last: "" } : { kind: "there", life: lifeOf(before) },
+  ];
   for (const { write, outcome } of history) {
     const next = fates.map((fate) => afterWrite(fate, write));
     fates = outcome === "acknowledged" ? next : [...fates, ...next];
@@ -151,7 +160,9 @@ function compareTokens(
   return {
     lost: expected.filter((token) => !there.has(token)).map((token) => `the ${what} ${token} is lost`),
     repeated: [
-      ...[...there].filter((token) => !due.has(token)).map((token) => `the ${what} ${token} should not be there`),
+      ...[...there]
+        .filter((token) => !due.has(token))
+        .map((token) => `the ${what} ${token} should not be there`),
       ...found
         .filter((token, index) => found.indexOf(token) !== index)
         .map((token) => `the ${what} ${token} is there twice`),
@@ -161,11 +172,15 @@ function compareTokens(
 
 function misplaced(life: Life, after: FoundRow): string[] {
   const problems: string[] = [];
-  if (tokensOf(after.trail).join(" ") !== life.tokens.join(" ") || words(after.hops).join(" ") !== life.hops.join(" ")) {
+  if (
+    tokensOf(after.trail).join(" ") !== life.tokens.join(" ") ||
+    words(after.hops).join(" ") !== life.hops.join(" ")
+  ) {
     problems.push(`the writes are out of order: ${after.trail} | ${after.hops}`);
   }
   if (!isWellNumbered(after)) problems.push(`version ${after.ver} does not fit ${after.trail}`);
-  if (after.user !== life.user) problems.push(`it belongs to user ${after.user}, not to ${life.user} (${life.last})`);
+  if (after.user !== life.user)
+    problems.push(`it belongs to user ${after.user}, not to ${life.user} (${life.last})`);
   return problems;
 }
 

@@ -40,7 +40,10 @@ export async function readPublishedMap(file: string, keyspace: string): Promise<
   };
   const ranges = map.keyspaces[keyspace]?.ranges;
   if (ranges === undefined) throw new Error(`${file} does not name the keyspace ${keyspace}`);
-  return { epoch: map.epoch, ranges: ranges.map(({ from, to, shard }) => ({ from: from.key, to: to.key, shard })) };
+  return {
+    epoch: map.epoch,
+    ranges: ranges.map(({ from, to, shard }) => ({ from: from.key, to: to.key, shard })),
+  };
 }
 
 /** Every row of every shard, read through the slices that the map gives to it. */
@@ -69,7 +72,8 @@ export async function readOwnedRows(
             found.rows.set(name, row);
           }
           if (!options.newShards.includes(shard)) continue;
-          for await (const [name] of rowsOf(connection, shard, table, `NOT (${where})`)) found.astray.push(name);
+          for await (const [name] of rowsOf(connection, shard, table, `NOT (${where})`))
+            found.astray.push(name);
         }
       } finally {
         connection.destroy();

@@ -111,7 +111,16 @@ function seededOrder(seed: Seed, id: number): Order {
 }
 
 export function newOrder({ id, user, items }: Pick<Order, "id" | "user" | "items">): Order {
-  return { id, user, ver: 1, hops: "", items, nextLine: Math.max(0, ...items.keys()) + 1, busy: false, crossed: false };
+  return {
+    id,
+    user,
+    ver: 1,
+    hops: "",
+    items,
+    nextLine: Math.max(0, ...items.keys()) + 1,
+    busy: false,
+    crossed: false,
+  };
 }
 
 function takeSome(random: () => number, from: number[], count: number): number[] {

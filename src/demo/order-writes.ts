@@ -49,7 +49,10 @@ export async function updateOrder(clerk: Clerk, order: Order): Promise<boolean> 
   const token = clerk.token();
   return told(clerk, [orderWrite(order, token, "update")], async () => {
     const values = [...changes(clerk, token), order.id, order.user];
-    one(await clerk.router.query(keyspace, order.user, `${orderUpdate} WHERE id = ? AND user_id = ?`, values), order);
+    one(
+      await clerk.router.query(keyspace, order.user, `${orderUpdate} WHERE id = ? AND user_id = ?`, values),
+      order,
+    );
     order.ver += 1;
   });
 }
@@ -65,7 +68,9 @@ export async function changeOrder(clerk: Clerk, order: Order): Promise<boolean> 
   const writes = [
     orderWrite(order, token, "update"),
     ...changed.map((item) => itemWrite(order.id, item.line, item.token, "update", order.user)),
-    ...(removed === undefined ? [] : [itemWrite(order.id, removed.line, removed.token, "delete", order.user)]),
+    ...(removed === undefined
+      ? []
+      : [itemWrite(order.id, removed.line, removed.token, "delete", order.user)]),
     itemWrite(order.id, added.line, added.token, "insert", order.user),
   ];
   return told(clerk, writes, async () => {
@@ -102,7 +107,8 @@ export async function deleteOrder(clerk: Clerk, order: Order): Promise<boolean> 
     await clerk.router.transaction(keyspace, order.user, async (tx) => {
       const items = "DELETE FROM order_items WHERE order_id = ? AND buyer_id = ?";
       const { affectedRows } = await tx.query(items, [order.id, order.user]);
-      if (affectedRows !== lines.length) throw new Error(`order ${order.id} had ${affectedRows} items, not ${lines.length}`);
+      if (affectedRows !== lines.length)
+        throw new Error(`order ${order.id} had ${affectedRows} items, not ${lines.length}`);
       one(await tx.query("DELETE FROM orders WHERE id = ? AND user_id = ?", [order.id, order.user]), order);
     });
   });
@@ -132,7 +138,8 @@ export async function moveOrder(clerk: Clerk, order: Order, to: number): Promise
         })),
       ],
     });
-    if (outcome !== "moved") throw new Error(`moving order ${order.id} from user ${order.user} to ${to}: ${outcome}`);
+    if (outcome !== "moved")
+      throw new Error(`moving order ${order.id} from user ${order.user} to ${to}: ${outcome}`);
     order.user = to;
     order.hops = hop(order.hops, main);
     for (const { item, token } of lines) item.hops = hop(item.hops, token);
@@ -185,7 +192,13 @@ function orderInsert({ random }: Clerk, user: number, token: string): [sql: stri
   return [sql, [user, status, `SKU-${token}`, ...numbers, note, token, attrs, token]];
 }
 
-async function insertItem(tx: Transaction, order: number, line: number, user: number, token: string): Promise<void> {
+async function insertItem(
+  tx: Transaction,
+  order: number,
+  line: number,
+  user: number,
+  token: string,
+): Promise<void> {
   await tx.query(
     "INSERT INTO order_items (order_id, line, buyer_id, sku, qty, price, trail) VALUES (?, ?, ?, ?, 1, 9.99, CONCAT('1=', ?))",
     [order, line, user, `SKU-${token}`, token],
@@ -201,15 +214,26 @@ function orderWrite(order: Order, token: string, kind: "update" | "delete"): Row
   return { row: `orders/${order.id}`, token, kind, user: order.user };
 }
 
-function itemWrite(order: number, line: number, token: string, kind: RowWrite["kind"], user: number): RowWrite {
+function itemWrite(
+  order: number,
+  line: number,
+  token: string,
+  kind: RowWrite["kind"],
+  user: number,
+): RowWrite {
   return { row: `order_items/${order}/${line}`, token, kind, user };
 }
 
 function one({ affectedRows }: Result, order: Order): void {
-  if (affectedRows !== 1) throw new Error(`order ${order.id} of user ${order.user}: ${affectedRows} rows, not 1`);
+  if (affectedRows !== 1)
+    throw new Error(`order ${order.id} of user ${order.user}: ${affectedRows} rows, not 1`);
 }
 
-async function told({ ledger }: Clerk, writes: readonly RowWrite[], call: () => Promise<void>): Promise<boolean> {
+async function told(
+  { ledger }: Clerk,
+  writes: readonly RowWrite[],
+  call: () => Promise<void>,
+): Promise<boolean> {
   try {
     await call();
     ledger.acknowledge(writes);

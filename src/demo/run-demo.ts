@@ -83,10 +83,12 @@ async function play(options: DemoOptions, host: DemoHost, folder: DemoFolder): P
   const ledger = new WriteLedger(join(folder.path, "writes.ndjson"));
   await using stack = new AsyncDisposableStack();
   stack.defer(async () => ledger.close());
-  const router = await openShopRouter(servers, files);
+  const router = await openShopRouter(servers, files, options.writers);
   stack.use(router);
   const { writers, rate } = options;
-  tell(`writing with ${writers} writers, ${formatCount(rate)} transactions/s, and reading, through the router`);
+  tell(
+    `writing with ${writers} writers, ${formatCount(rate)} transactions/s, and reading, through the router`,
+  );
   const traffic = new Traffic({ router, ledger, seed, writers, rate, salt: options.seed });
   const writingSince = clock();
   stack.defer(async () => traffic.stop());
@@ -98,7 +100,7 @@ async function play(options: DemoOptions, host: DemoHost, folder: DemoFolder): P
 
   tell("checking every acknowledged write by plain reads of both servers");
   const after = await look(servers, files, signal);
-  const figures = { count: writers, calls: ledger.calls, acknowledged: ledger.acknowledged, seconds };
+  const figures = { count: writers, calls: ledger.calls, acknowledged: ledger.acknowledged, rate, seconds };
   return {
     flavor: options.flavor,
     version: servers.version,
@@ -107,7 +109,7 @@ async function play(options: DemoOptions, host: DemoHost, folder: DemoFolder): P
     split,
     before: before.map,
     after: after.map,
-    writers: { ...figures, failures: ledger.failures, passed: traffic.passed },
+    writers: { ...figures, failures: ledger.failures },
     pause: pauseOf(traffic.calls, split, after.map),
     check: compareWithPromises(before.found, after.found, ledger),
     seconds: (clock() - startedAt) / 1_000,
@@ -126,7 +128,9 @@ async function openShop(
   try {
     const { s0, s1 } = servers.servers;
     tell(`s0 is at 127.0.0.1:${s0.port}, s1 at 127.0.0.1:${s1.port} (${servers.version})`);
-    tell(`loading ${formatCount(rows)} rows into s0: ${formatCount(seed.orders)} orders, ${formatCount(seed.items)} items`);
+    tell(
+      `loading ${formatCount(rows)} rows into s0: ${formatCount(seed.orders)} orders, ${formatCount(seed.items)} items`,
+    );
     await loadShop(servers, seed, signal);
     return servers;
   } catch (error) {
@@ -135,13 +139,20 @@ async function openShop(
   }
 }
 
-async function openShopRouter({ addresses }: ShopServers, { control }: ShopFiles): Promise<Router> {
+async function openShopRouter(
+  { addresses }: ShopServers,
+  { control }: ShopFiles,
+  writers: number,
+): Promise<Router> {
   const shards = [...addresses].map(([name, address]) => [name, { host: "127.0.0.1", ...address }]);
-  return openRouter({ control: { type: "sqlite", path: control }, shards: Object.fromEntries(shards), poolSize });
+  // A writer has six calls on the way at most; the servers take 151 connections.
+  const poolSize = Math.min(100, writers * 6);
+  return openRouter({
+    control: { type: "sqlite", path: control },
+    shards: Object.fromEntries(shards),
+    poolSize,
+  });
 }
-
-/** Enough for a few hundred transactions a second; more would only wait at the servers. */
-const poolSize = 16;
 
 /** Splits while the writers write, and lets them write on for a while after the flip. */
 async function splitShop(
@@ -158,8 +169,8 @@ async function splitShop(
     signal,
     onEvent: (event, job) => {
       onEvent(event, job);
+      if (isNearFlip(event)) traffic.forbidMovesBack();
       if (event.kind !== "state") return;
-      if (!isEarly.has(event.state)) traffic.forbidMovesBack();
       onEvent({ kind: "note", level: "info", text: `the application: ${progressOf(ledger)}` }, job);
     },
   });
@@ -172,8 +183,11 @@ async function splitShop(
   return outcome;
 }
 
-/** While the job is in one of these, the flip is still some time away. */
-const isEarly: ReadonlySet<string> = new Set(["planned", "preparing", "copying"]);
+/** The flip may come within a second or two. */
+function isNearFlip(event: JobEvent): boolean {
+  if (event.kind === "progress") return event.progress.copy.percent > 70;
+  return event.kind === "state" && !["planned", "preparing", "copying"].includes(event.state);
+}
 
 function progressOf({ acknowledged, failures }: WriteLedger): string {
   return `${formatCount(acknowledged)} row writes acknowledged, ${formatCount(failures.length)} errors`;
@@ -215,5 +229,9 @@ function pauseOf(calls: readonly Call[], { states }: SplitOutcome, map: Publishe
   // Readers of both sides are asked apart, so that answers of one side can not hide a silence of the other.
   const reads = [latenciesIn(of(slice, "read"), span), latenciesIn(of(others, "read"), span)];
   const slowest = reads.toSorted((a, b) => b.maxMs - a.maxMs)[0] ?? none;
-  return { slice: latenciesIn(of(slice, "write"), span), otherSlices: latenciesIn(of(others, "write"), span), reads: slowest };
+  return {
+    slice: latenciesIn(of(slice, "write"), span),
+    otherSlices: latenciesIn(of(others, "write"), span),
+    reads: slowest,
+  };
 }

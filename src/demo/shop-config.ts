@@ -17,7 +17,11 @@ export interface ShopFiles {
 }
 
 /** Writes `shardlift.yaml` with its password files, and brings the first routing map into force. */
-export async function writeShopFiles(servers: ShopServers, folder: string, signal: AbortSignal): Promise<ShopFiles> {
+export async function writeShopFiles(
+  servers: ShopServers,
+  folder: string,
+  signal: AbortSignal,
+): Promise<ShopFiles> {
   const files = {
     config: join(folder, "shardlift.yaml"),
     control: join(folder, "control.db"),

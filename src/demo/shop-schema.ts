@@ -126,11 +126,6 @@ export function seedOf(rows: number, salt: number): Seed {
   return new Seed({ orders: rows - items, items }, salt);
 }
 
-/** Fills the shop with orders, each with one item. */
-export async function seedShop(connection: Connection, orders: number, salt: number): Promise<void> {
-  await new Seed({ orders, items: orders }, salt).fill(connection);
-}
-
 /** About this many orders a user. */
 const ordersPerUser = 15;
 /** One transaction of the seeding; about 10 MB of log. */
@@ -151,7 +146,8 @@ export async function createShopTables(connection: Connection): Promise<void> {
 /** A table with 1 to `partRows`. */
 async function createNumbers(connection: Connection): Promise<void> {
   await connection.query("CREATE TEMPORARY TABLE numbers (n INT NOT NULL PRIMARY KEY)");
-  const list = (from: number): string => Array.from({ length: 1_000 }, (_, index) => `(${from + index})`).join();
+  const list = (from: number): string =>
+    Array.from({ length: 1_000 }, (_, index) => `(${from + index})`).join();
   for (let from = 1; from < partRows; from += 1_000) {
     await connection.query(`INSERT INTO numbers VALUES ${list(from)}`);
   }

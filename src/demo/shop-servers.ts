@@ -37,7 +37,12 @@ export async function startShopServers(options: {
   const passwords = { shardlift: newPassword(), app: newPassword() };
   await Promise.all([prepare(s0, passwords), prepare(s1, passwords)]);
   const kept = stack.move();
-  const address = ({ port }: LocalServer): ShardAddress => ({ port, user: "app", password: passwords.app, database });
+  const address = ({ port }: LocalServer): ShardAddress => ({
+    port,
+    user: "app",
+    password: passwords.app,
+    database,
+  });
   return {
     version: s0.version,
     servers: { s0, s1 },
@@ -78,7 +83,11 @@ async function prepare(server: LocalServer, passwords: ShopServers["passwords"])
   await createAccounts(root, server.flavor, passwords);
 }
 
-async function createAccounts(root: Connection, flavor: ServerFlavor, passwords: ShopServers["passwords"]): Promise<void> {
+async function createAccounts(
+  root: Connection,
+  flavor: ServerFlavor,
+  passwords: ShopServers["passwords"],
+): Promise<void> {
   for (const user of ["shardlift", "app"] as const) {
     await root.query(`CREATE USER ${user}@'127.0.0.1' IDENTIFIED BY '${passwords[user]}'`);
   }

@@ -11,7 +11,18 @@ import type { JobEvent, JobState } from "../job/events.ts";
 
 /** The command line that the operator of the shop would type; `src/demo` and `dist/demo` lie equally deep. */
 const program = fileURLToPath(new URL("../../bin/run.js", import.meta.url));
-const splitArgs = ["split", "s0", "--into", "s0,s1", "--cutover", "auto", "--yes", "--output", "ndjson", "--json"];
+const splitArgs = [
+  "split",
+  "s0",
+  "--into",
+  "s0,s1",
+  "--cutover",
+  "auto",
+  "--yes",
+  "--output",
+  "ndjson",
+  "--json",
+];
 
 export interface SplitOutcome {
   readonly exit: number | null;
@@ -41,7 +52,12 @@ const failure = z.looseObject({
   schema: z.literal("shardlift.error/v1"),
   error: z.looseObject({ code: z.string(), message: z.string(), cause: z.string().nullable() }),
 });
-const eventLine = z.looseObject({ v: z.literal(1), ts: z.iso.datetime(), job: z.string(), event: z.string() });
+const eventLine = z.looseObject({
+  v: z.literal(1),
+  ts: z.iso.datetime(),
+  job: z.string(),
+  event: z.string(),
+});
 
 export interface SplitOptions {
   readonly folder: string;
@@ -75,7 +91,8 @@ export async function runSplit({ folder, config, onEvent, signal }: SplitOptions
   return {
     exit,
     result,
-    error: error ?? (exit === 0 && result !== undefined ? undefined : (died ?? lastLine(told) ?? `exit ${exit}`)),
+    error:
+      error ?? (exit === 0 && result !== undefined ? undefined : (died ?? lastLine(told) ?? `exit ${exit}`)),
     states,
     maxRssMiB: Math.round(Math.max(memory.maxMiB, result?.memory.maxRssMiB ?? 0)),
   };

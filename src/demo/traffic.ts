@@ -31,11 +31,11 @@ export interface TrafficOptions {
 export const clock = (): number => performance.timeOrigin + performance.now();
 
 /**
- * Writers that keep their rate whatever the servers do, like requests of users who do not wait for each other: a call
- * that has to wait does not hold the next one back, so a pause of one slice shows in that slice alone. Each order has
- * one writer, with one call for it at a time.
+ * Writers, each with orders of its own and one call for an order at a time. A writer works on both halves of the users
+ * side by side, so that a pause of one slice shows in that slice alone.
  *
- * Bound: calls on the way, per writer and half of the users; beyond it a writer lets its turn pass.
+ * Bound: two writes and one read on the way, per writer and half; a writer that is late catches up a little and lets
+ * the rest of its turns pass. So a machine that can not keep up shows in the rate and does not pile up waiting calls.
  */
 export class Traffic {
   readonly calls: Call[] = [];
@@ -44,18 +44,12 @@ export class Traffic {
   readonly #writers: readonly Promise<void>[];
   readonly #stopped = new AbortController();
   #movesBack = true;
-  #passed = 0;
 
   constructor(options: TrafficOptions) {
     this.#options = options;
     this.#users = new Users(options.seed.users);
     const books = adoptOrders(options.seed, this.#users, options.writers, options.salt);
     this.#writers = books.map(async (book, index) => this.#run(book, index));
-  }
-
-  /** Turns that were let pass because too many calls were on the way. */
-  get passed(): number {
-    return this.#passed;
   }
 
   /**
@@ -73,29 +67,33 @@ export class Traffic {
   }
 
   async #run(book: OrderBook, index: number): Promise<void> {
-    const { router, ledger, rate, writers, salt } = this.#options;
-    const random = seededRandom(salt * 1_000 + index);
+    const { router, ledger, salt } = this.#options;
     let drawn = 0;
-    const clerk: Clerk = { router, ledger, random, token: () => `w${index}-${++drawn}` };
+    const clerk: Clerk = {
+      router,
+      ledger,
+      random: seededRandom(salt * 1_000 + index),
+      token: () => `w${index}-${++drawn}`,
+    };
+    const work = async (half: Half): Promise<unknown> =>
+      Promise.all([
+        this.#repeat(clerk, writesAtOnce, async () => this.#write(clerk, book, half)),
+        this.#repeat(clerk, readsAtOnce, async () => this.#read(clerk, book, half)),
+      ]);
+    await Promise.all([work("lower"), work("upper")]);
+  }
+
+  /** Half of a writer's rate, at most so many at once. */
+  async #repeat(clerk: Clerk, atOnce: number, call: () => Promise<void>): Promise<void> {
+    const { rate, writers } = this.#options;
+    const spacingMs = (1_000 * 2 * writers) / rate;
     const running = new Set<Promise<void>>();
-    const waiting = { lower: 0, upper: 0 };
-    const most = Math.max(8, Math.ceil(Math.min(mostWaiting, Math.max(200, rate / 4)) / writers));
-    const spacingMs = (1_000 * writers) / rate;
-    let due = clock() + random() * spacingMs;
-    for (let turn = index; await this.#until(due); turn += 1) {
-      const half: Half = turn % 2 === 0 ? "lower" : "upper";
-      if (waiting[half] >= most) this.#passed += 1;
-      else {
-        waiting[half] += 1;
-        const call = this.#write(clerk, book, half).finally(() => {
-          waiting[half] -= 1;
-          running.delete(call);
-        });
-        running.add(call);
-      }
-      const read = this.#read(clerk, book, half).finally(() => running.delete(read));
-      running.add(read);
-      due = Math.max(due + spacingMs * (0.5 + random()), clock() - spacingMs);
+    let due = clock() + clerk.random() * spacingMs;
+    while (await this.#until(due)) {
+      const one = call().finally(() => running.delete(one));
+      running.add(one);
+      if (running.size >= atOnce) await Promise.race(running);
+      due = Math.max(due + spacingMs * (0.5 + clerk.random()), clock() - mostLateMs);
     }
     await Promise.all(running);
   }
@@ -127,7 +125,13 @@ export class Traffic {
     if (!isDone) book.drop(order);
   }
 
-  #choose(clerk: Clerk, book: OrderBook, order: Order, chance: number, users: number[]): () => Promise<boolean> {
+  #choose(
+    clerk: Clerk,
+    book: OrderBook,
+    order: Order,
+    chance: number,
+    users: number[],
+  ): () => Promise<boolean> {
     if (chance < (book.isFull ? 0.3 : 0.12)) {
       book.drop(order);
       return async () => deleteOrder(clerk, order);
@@ -171,7 +175,9 @@ export class Traffic {
   }
 }
 
-/** Calls on the way for half of the users: a pause of a second at 500 calls a second, and far from the router's bound. */
-const mostWaiting = 500;
+const writesAtOnce = 2;
+const readsAtOnce = 1;
+/** What a late writer catches up. */
+const mostLateMs = 250;
 /** The column holds 4,000 characters; a hop is a token of a dozen. */
 const mostHops = 3_800;

@@ -52,7 +52,7 @@ export async function settleMove(parts: Parts, token: string, limit: Limit): Pro
  * began the move and beside others that finish it: the departure is locked, and an attempt that could still arrive
  * elsewhere is declared void there first.
  */
-export async function finishMove(parts: Parts, from: string, token: string, limit: Limit): Promise<void> {
+async function finishMove(parts: Parts, from: string, token: string, limit: Limit): Promise<void> {
   for (;;) {
     const seen = await onShard(parts, from, limit, async (lane) => readDeparture(lane, token));
     if (seen === undefined) return;

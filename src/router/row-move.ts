@@ -241,7 +241,7 @@ function severalRows(table: string, rows: number): ShardliftError {
   });
 }
 
-export function withoutLedger(error: unknown): ShardliftError | undefined {
+function withoutLedger(error: unknown): ShardliftError | undefined {
   if (errnoOf(error) !== 1146 || !(error instanceof Error) || !error.message.includes(rowMoveTable))
     return undefined;
   return new ShardliftError("E_ROW_MOVE", `a shard has no table ${rowMoveTable}; no row was moved`, {

@@ -35,24 +35,30 @@ export interface TransactionWork<T> {
  */
 export async function runTransaction<T>(parts: Parts, work: TransactionWork<T>, limit: Limit): Promise<T> {
   const { need } = work;
-  return runWork(
-    parts,
-    {
-      need,
-      check: (owners) => {
-        if (owners.length > 1) throw twoShards(need, owners);
-      },
-      body: async (lanes, permit) => once(only(lanes), permit.map.epoch, work),
-    },
-    limit,
-  );
+  const check = (owners: readonly string[]): void => {
+    if (owners.length > 1) throw twoShards(need, owners);
+  };
+  try {
+    return await runWork(
+      parts,
+      { need, check, body: async (lanes, permit) => once(only(lanes), permit.map.epoch, work) },
+      limit,
+    );
+  } catch (error) {
+    throw error instanceof CallbackError ? error.cause : error;
+  }
 }
+
+/** What the callback threw on its own account; it may look like a server's error and must not be taken for ours. */
+class CallbackError extends Error {}
 
 async function once<T>(lane: Lane, epoch: number, work: TransactionWork<T>): Promise<T> {
   const tx = new OpenTransaction(lane, epoch, work);
   try {
     await begin(lane, work.options);
-    const value = await work.callback(tx);
+    const value = await work.callback(tx).catch((cause: unknown) => {
+      throw new CallbackError("the callback failed", { cause });
+    });
     await tx.settle();
     await commit(lane);
     return value;
@@ -69,12 +75,19 @@ async function once<T>(lane: Lane, epoch: number, work: TransactionWork<T>): Pro
 }
 
 async function begin(lane: Lane, { isolation }: TransactionOptions): Promise<void> {
+  if (isolation !== undefined && !levels.has(isolation)) {
+    throw new ShardliftError("E_USAGE", `no isolation level: ${isolation}`, {
+      next: `use one of: ${[...levels].join(", ")}`,
+    });
+  }
   if (isolation !== undefined) await lane.run(`SET TRANSACTION ISOLATION LEVEL ${isolation}`);
   await lane.run("START TRANSACTION");
 }
 
+const levels: ReadonlySet<string> = new Set(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]);
+
 /** A lost answer to COMMIT is never followed by another try. */
-export async function commit(lane: Lane): Promise<void> {
+async function commit(lane: Lane): Promise<void> {
   try {
     await lane.run("COMMIT");
   } catch (cause) {

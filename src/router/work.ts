@@ -42,10 +42,12 @@ const staleMs = 1000;
  * Runs a piece of work at the owners of its keys and runs it again, from its start, when a gate refuses it or the
  * server makes it give way. Bounded by the limit, and by a number of conflicts.
  */
-export async function runWork<T>(parts: Parts, work: Work<T>, limit: Limit): Promise<T> {
+export async function runWork<T>(parts: Parts, work: Work<T>, bound: Limit): Promise<T> {
+  let limit = bound;
   let conflicts = 0;
   for (let round = 0; ; round++) {
     const entered = await enter(parts, work, limit);
+    const startedAt = parts.clock();
     let refusal: Refusal | undefined;
     try {
       return await work.body(entered.lanes, entered.permit);
@@ -54,6 +56,8 @@ export async function runWork<T>(parts: Parts, work: Work<T>, limit: Limit): Pro
       if (failure.kind === "other") throw error;
       if (failure.kind === "refused") refusal = failure.refusal;
       else conflicts += 1;
+      // The limit is for waiting: a long transaction that is refused late has not used it up.
+      limit = { ...limit, until: limit.until + (parts.clock() - startedAt) };
       if (conflicts > maxConflicts || parts.clock() >= limit.until) throw giveUp(error, refusal);
     } finally {
       leave(entered);
@@ -74,7 +78,7 @@ interface Entered {
  * First the wait, then the connections, then a second look. Waiting with connections in hand would let a held slice
  * starve the others; work that has no connection yet has not begun, so the drain need not wait for it.
  */
-export async function enter(
+async function enter(
   parts: Parts,
   work: Pick<Work<unknown>, "also" | "check" | "need">,
   limit: Limit,
@@ -90,7 +94,7 @@ export async function enter(
   }
 }
 
-export function leave({ lanes, permit }: Pick<Entered, "lanes" | "permit">): void {
+function leave({ lanes, permit }: Pick<Entered, "lanes" | "permit">): void {
   for (const lane of lanes) lane.free();
   permit[Symbol.dispose]();
 }

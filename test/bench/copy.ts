@@ -148,6 +148,4 @@ for (const flavor of flavors) {
       console.log(`  ${((batchKeys / cost.rowsPerSecond) * 1000).toFixed(2)} ms a batch`);
     }
   }
-  const rss = Math.round(process.memoryUsage().rss / (1 << 20));
-  console.log(`resident memory ${rss} MiB`);
 }

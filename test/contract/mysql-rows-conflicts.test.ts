@@ -198,6 +198,30 @@ describeServers("the row path stops instead of losing a row", (flavor) => {
     expect(await rowsOf(path, "p", "id,t")).toEqual(["2,ABCnew"]);
   });
 
+  test("a conflict in a unique key that can not be joined on stops the job, and other conflicts are still settled", async () => {
+    await using path = await open("blind");
+    await path.both(
+      "CREATE TABLE g (id INT NOT NULL, k INT NOT NULL, a INT, v VARCHAR(9), low VARCHAR(9) AS (LOWER(v)) STORED, PRIMARY KEY (id, k), UNIQUE KEY by_a (a, k), UNIQUE KEY by_low (low, k)) PARTITION BY HASH (k) PARTITIONS 2",
+    );
+    const table = await path.source.describe("g", "k");
+    await path.source.root.query("INSERT INTO g (id, k, a, v) VALUES (1,600,1,'x'),(2,600,2,'y')");
+    await copyTable(path, table, slice, 10);
+    await path.source.root.query("UPDATE g SET a=NULL WHERE id=1; UPDATE g SET a=1 WHERE id=2");
+    const displaced: KeyId[] = [];
+    const note = async (keys: readonly KeyId[]): Promise<void> => {
+      displaced.push(...keys);
+    };
+    await recopyKeys(path, table, slice, ["2,600"], { displaced: note });
+    expect(displaced).toEqual(["1,600"]);
+    await recopyKeys(path, table, slice, ["1,600"]);
+    await path.source.root.query("UPDATE g SET v='z' WHERE id=1; UPDATE g SET v='X' WHERE id=2");
+    await expect(recopyKeys(path, table, slice, ["2,600"])).rejects.toMatchObject({
+      code: "E_UNIQUE_COLLISION",
+      message: expect.stringContaining("by_low"),
+    });
+    expect(await rowsOf(path, "g", "id,v")).toEqual(["1,x", "2,y"]);
+  });
+
   test("rows that the target would change are refused, and nothing is written", async () => {
     await using path = await open("refused");
     const table = await orders(path);

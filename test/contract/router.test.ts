@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/gate-lab.ts";
-import { type Lab, mapOf, openLab } from "../support/router-lab.ts";
+import { type Lab, openLab } from "../support/router-lab.ts";
 import { startLoad } from "../support/router-load.ts";
 import { describeServers, useServer } from "../support/servers.ts";
 
@@ -88,6 +88,40 @@ describeServers("the router", (flavor) => {
       await load.stop();
       expect(load.errors).toEqual([]);
       expect(await load.differences(lab)).toEqual([]);
+    });
+
+    test("a row move waits for the new owner's mirror and leaves nothing half done meanwhile", async () => {
+      const router = await lab.router();
+      await router.query("shop", 60, insert, [1, 60]);
+      await lab.arm();
+      const held = await lab.hold();
+      await held.copy();
+      await held.commit();
+      await lab.flip();
+      await eventually("the flip is known", async () => router.map().epoch === 2);
+      const move = router.moveRow("shop", { table: "orders", primaryKey: { id: 1 }, from: 60, to: 6000 });
+      await delay(200);
+      expect(await lab.rows("s0", "SELECT id FROM orders")).toEqual([{ id: 1 }]);
+      expect(await lab.rows("s0", "SELECT * FROM shardlift_row_moves")).toEqual([]);
+      await lab.openMirror();
+      expect((await move).outcome).toBe("moved");
+      expect(await lab.rows("s1", "SELECT id, user_id FROM orders")).toEqual([{ id: 1, user_id: 6000 }]);
+    });
+
+    test("a long transaction that is refused late has not used up its time for waiting", async () => {
+      const router = await lab.router({ holdTimeoutMs: 500 });
+      await router.query("shop", 6000, insert, [1, 6000]);
+      await lab.arm();
+      let runs = 0;
+      await router.transaction("shop", 6000, async (tx) => {
+        runs += 1;
+        if (runs === 1) {
+          await delay(700);
+          await moveSliceSilently();
+        }
+        await tx.query(bump, [1]);
+      });
+      expect(runs).toBeGreaterThan(1);
     });
 
     test("a closed gate that is opened again without a flip costs a wait, not an error", async () => {
@@ -262,108 +296,6 @@ describeServers("the router", (flavor) => {
       });
       expect(acked).toEqual([all.status().id]);
       expect(missing.map(({ id }) => id)).toEqual([half.status().id]);
-    });
-  });
-
-  describe("transactions", () => {
-    test("over two shards are refused before anything is sent, and so are keys that were not declared", async () => {
-      await using split = await openLab(server(), mapOf(1, "s1"));
-      const router = await split.router();
-      let ran = false;
-      const two = router.transaction("shop", [60, 6000], async () => {
-        ran = true;
-      });
-      await expect(two).rejects.toMatchObject({
-        code: "E_TWO_SHARDS",
-        message: expect.stringContaining("s0 and s1"),
-      });
-      expect(ran).toBe(false);
-      await expect(
-        router.transaction("shop", 60, async (tx) => tx.queryAt(6000, insert, [1, 6000])),
-      ).rejects.toMatchObject({ code: "E_TWO_SHARDS" });
-      expect(await split.rows("s0", "SELECT id FROM orders")).toEqual([]);
-    });
-
-    test("a deadlock is followed by another run", async () => {
-      const router = await lab.router();
-      await router.query("shop", 1, insert, [1, 1]);
-      await router.query("shop", 2, insert, [2, 2]);
-      let runs = 0;
-      let locked = 0;
-      const both = Promise.withResolvers<void>();
-      const cross = async (first: number, then: number): Promise<void> =>
-        router.transaction("shop", [1, 2], async (tx) => {
-          runs += 1;
-          await tx.query(bump, [first]);
-          locked += 1;
-          if (locked === 2) both.resolve();
-          await both.promise;
-          await tx.query(bump, [then]);
-        });
-      await Promise.all([cross(1, 2), cross(2, 1)]);
-      expect(runs).toBeGreaterThanOrEqual(3);
-      expect(await lab.rows("s0", "SELECT v FROM orders ORDER BY id")).toEqual([{ v: 2 }, { v: 2 }]);
-    });
-
-    test("an error of the application rolls back and comes through as it is", async () => {
-      const router = await lab.router();
-      const mine = new Error("no stock");
-      const attempt = router.transaction("shop", 1, async (tx) => {
-        await tx.query(insert, [1, 1]);
-        throw mine;
-      });
-      await expect(attempt).rejects.toBe(mine);
-      expect(await lab.rows("s0", "SELECT id FROM orders")).toEqual([]);
-    });
-
-    test("an error of a statement may be handled by the callback, which then goes on", async () => {
-      const router = await lab.router();
-      await router.query("shop", 1, insert, [1, 1]);
-      await router.transaction("shop", 1, async (tx) => {
-        await expect(tx.query(insert, [1, 1])).rejects.toMatchObject({ errno: 1062 });
-        await tx.query(bump, [1]);
-      });
-      expect(await lab.rows("s0", "SELECT v FROM orders")).toEqual([{ v: 1 }]);
-    });
-
-    test("an application's own SIGNAL 45000 is not taken for a gate", async () => {
-      await lab.root.query(
-        "CREATE TRIGGER s0.mine BEFORE INSERT ON s0.orders FOR EACH ROW BEGIN IF NEW.id < 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no negative ids'; END IF; END",
-      );
-      const router = await lab.router();
-      let runs = 0;
-      const attempt = router.transaction("shop", 1, async (tx) => {
-        runs += 1;
-        await tx.query(insert, [-1, 1]);
-      });
-      await expect(attempt).rejects.toMatchObject({ errno: 1644, message: "no negative ids" });
-      expect(runs).toBe(1);
-    });
-
-    test("statements that end a transaction or change the session are refused", async () => {
-      const router = await lab.router();
-      for (const sql of [
-        "BEGIN",
-        "/* x */ commit",
-        "SET autocommit = 0",
-        "-- y\nTRUNCATE orders",
-        "CALL p()",
-      ]) {
-        await expect(router.query("shop", 1, sql), sql).rejects.toMatchObject({ code: "E_USAGE" });
-      }
-      const hidden = router.transaction("shop", 1, async (tx) => {
-        await tx.query(insert, [1, 1]);
-        await tx.query("/*!50000 COMMIT */");
-      });
-      await expect(hidden).rejects.toMatchObject({ code: "E_USAGE" });
-      // The pool lends no connection that was left in a state of its own.
-      await expect(router.query("shop", 1, "/*!50000 SET autocommit = 0 */")).rejects.toMatchObject({
-        code: "E_USAGE",
-      });
-      await Promise.all(
-        Array.from({ length: 20 }, async (_, n) => router.query("shop", 1, insert, [100 + n, 1])),
-      );
-      expect(await lab.rows("s0", "SELECT COUNT(*) AS n FROM orders WHERE id >= 100")).toEqual([{ n: 20 }]);
     });
   });
 

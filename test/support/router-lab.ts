@@ -28,7 +28,7 @@ export const shards = ["s0", "s1"] as const;
 export type Shard = (typeof shards)[number];
 
 /** `[5000, MAX)` goes from s0 to s1. */
-export const slice: Slice = [{ from: boundAt("5000"), to: MAX }];
+const slice: Slice = [{ from: boundAt("5000"), to: MAX }];
 const stays: Slice = [{ from: MIN, to: boundAt("5000") }];
 const tables = [tableShape("orders", "user_id"), tableShape("items", "buyer_id")];
 

@@ -37,8 +37,9 @@ export async function writeSpooled(
     });
     await transaction(async () => {
       await deleteKeys(connection, write, write.asked ?? []);
-      await makeRoom(connection, write);
-      await insertSpooled(connection, write);
+      const keys = await uniqueKeys(connection, write.table);
+      await makeRoom(connection, write, keys);
+      await insertSpooled(connection, write, keys);
       await patchJson(connection, write);
       await write.progress?.(connection);
     });
@@ -65,7 +66,7 @@ const dropSpool = `DROP TEMPORARY TABLE IF EXISTS ${spool}`;
 async function makeSpool(connection: MysqlConnection, table: MysqlTable): Promise<void> {
   const origin = quoteIdentifier(table.name);
   await execute(connection, dropSpool);
-  if (!/\n\s*(\/\*!\d+\s*)?PARTITION BY |\n\s*FULLTEXT KEY /i.test(table.detail.createSql)) {
+  if (isSpoolAlike(table)) {
     await execute(connection, `CREATE TEMPORARY TABLE ${spool} LIKE ${origin}`);
     return;
   }
@@ -76,9 +77,17 @@ async function makeSpool(connection: MysqlConnection, table: MysqlTable): Promis
   );
 }
 
-async function makeRoom(connection: MysqlConnection, write: RowWrite): Promise<void> {
+function isSpoolAlike(table: MysqlTable): boolean {
+  return !/\n\s*(\/\*!\d+\s*)?PARTITION BY |\n\s*FULLTEXT KEY /i.test(table.detail.createSql);
+}
+
+async function makeRoom(
+  connection: MysqlConnection,
+  write: RowWrite,
+  keys: readonly UniqueKey[],
+): Promise<void> {
   const displaced = new Set<KeyId>();
-  for (const unique of await uniqueKeys(connection, write.table)) {
+  for (const unique of keys.filter(({ joinable }) => joinable)) {
     for (const conflict of await conflicts(connection, write, unique)) {
       // A moved key that the slice's own rows hold already: its chunk was loaded before, or not by us.
       if (!conflict.inside || unique.primary) throw collision(write, unique, conflict);
@@ -86,14 +95,19 @@ async function makeRoom(connection: MysqlConnection, write: RowWrite): Promise<v
     }
   }
   if (displaced.size === 0) return;
-  const keys = [...displaced];
-  const deleted = await deleteKeys(connection, write, keys);
-  if (deleted !== keys.length)
-    throw new RaceLost(`${deleted} of ${keys.length} rows in the way were deleted`);
-  await write.displaced(keys);
+  const stale = [...displaced];
+  const deleted = await deleteKeys(connection, write, stale);
+  if (deleted !== stale.length) {
+    throw new RaceLost(`${deleted} of ${stale.length} rows in the way were deleted`);
+  }
+  await write.displaced(stale);
 }
 
-async function insertSpooled(connection: MysqlConnection, write: RowWrite): Promise<void> {
+async function insertSpooled(
+  connection: MysqlConnection,
+  write: RowWrite,
+  keys: readonly UniqueKey[],
+): Promise<void> {
   const { table, rows } = write;
   const columns = quoteList(copiedColumns(table).map(({ name }) => name));
   const into = quoteIdentifier(table.name);
@@ -104,9 +118,16 @@ async function insertSpooled(connection: MysqlConnection, write: RowWrite): Prom
     const what = `${rows.rowCount()} rows sent, ${affectedRows} inserted, ${warningStatus} warnings`;
     throw rowsRefused(write, what, await serverWarnings(connection));
   } catch (error) {
-    // Another batch of ours has just committed, or the key is built on an expression that we can not join on.
-    if (isDuplicateKey(error)) throw new RaceLost((error as Error).message, { cause: error });
-    throw error;
+    if (!isDuplicateKey(error)) throw error;
+    const { message } = error as Error;
+    const blind = keys.filter(({ joinable }) => !joinable).map(({ name }) => name);
+    // Without a blind key it can only be another batch of ours that has just committed.
+    if (blind.length === 0) throw new RaceLost(message, { cause: error });
+    throw new ShardliftError(
+      "E_UNIQUE_COLLISION",
+      `table ${table.name} at shard ${write.shard}: ${message}; the row in the way can not be found by unique key ${blind.join(", ")}`,
+      { cause: error },
+    );
   }
 }
 
@@ -115,11 +136,13 @@ async function insertSpooled(connection: MysqlConnection, write: RowWrite): Prom
 interface UniqueKey {
   readonly name: string;
   readonly primary: boolean;
+  /** False for a key on an expression, or on generated columns that the temporary table does not have. */
+  readonly joinable: boolean;
   /** Columns with the length of the indexed prefix. */
   readonly parts: readonly { readonly column: string; readonly prefix: number | undefined }[];
 }
 
-/** The unique keys as they are at this server. Keys on expressions (MySQL) have a part without a column: left out. */
+/** The unique keys as they are at this server. A part that is an expression (MySQL) has no column. */
 async function uniqueKeys(connection: MysqlConnection, table: MysqlTable): Promise<UniqueKey[]> {
   const rows = await query<{ name: Buffer; col: Buffer | null; prefix: string | number | null }>(
     connection,
@@ -128,16 +151,18 @@ async function uniqueKeys(connection: MysqlConnection, table: MysqlTable): Promi
        AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
   );
   const byName = Map.groupBy(rows, ({ name }) => String(name));
-  return [...byName]
-    .filter(([, parts]) => parts.every(({ col }) => col !== null))
-    .map(([name, parts]) => {
-      const columns = parts.map(({ col, prefix }) => ({
-        column: String(col),
-        prefix: prefix === null ? undefined : Number(prefix),
-      }));
-      const isKey = columns.map(({ column }) => column).join("\0") === table.primaryKey.join("\0");
-      return { name, primary: isKey, parts: columns };
-    });
+  const known = new Set(
+    (isSpoolAlike(table) ? table.detail.columns : copiedColumns(table)).map(({ name }) => name),
+  );
+  return [...byName].map(([name, parts]) => ({
+    name,
+    primary: parts.map(({ col }) => String(col)).join("\0") === table.primaryKey.join("\0"),
+    joinable: parts.every(({ col }) => col !== null && known.has(String(col))),
+    parts: parts.map(({ col, prefix }) => ({
+      column: String(col),
+      prefix: prefix === null ? undefined : Number(prefix),
+    })),
+  }));
 }
 
 interface Conflict {
