@@ -1,5 +1,5 @@
 /** Where a local server listens and keeps its data, and the command line that says so. */
-import { mkdtemp, realpath } from "node:fs/promises";
+import { mkdir, mkdtemp, realpath } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,8 @@ import { asRoot } from "./server-template.ts";
 
 export interface Place {
   readonly datadir: string;
+  /** Of this server alone: MariaDB clears the temporary tables of every server that shares the folder when it starts. */
+  readonly temporary: string;
   readonly port: number;
   readonly socket: string;
   /** A folder made for the socket alone, because its path beside the data would be too long. */
@@ -26,7 +28,8 @@ const maxSocketPath = 99;
 /** `directory` must exist. */
 export async function choosePlace(directory: string): Promise<Place> {
   const home = await realpath(directory);
-  const place = { datadir: join(home, "data"), port: await freePort() };
+  const place = { datadir: join(home, "data"), temporary: join(home, "tmp"), port: await freePort() };
+  await mkdir(place.temporary, { recursive: true });
   const beside = join(home, "server.sock");
   if (Buffer.byteLength(beside) <= maxSocketPath)
     return { ...place, socket: beside, socketFolder: undefined };
@@ -58,6 +61,7 @@ export function serverArgs(
     ...(flavor === "mysql" ? mysqlArgs(sizes) : mariadbArgs(sizes)),
     ...extraArgs,
     `--datadir=${place.datadir}`,
+    `--tmpdir=${place.temporary}`,
     `--port=${place.port}`,
     "--bind-address=127.0.0.1",
     `--socket=${place.socket}`,

@@ -1,5 +1,5 @@
 /** What the row-path benches measure on: two servers of a flavor, an `orders` table, and who spent which CPU time. */
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Connection } from "mysql2/promise";
@@ -13,18 +13,8 @@ export interface BenchServers extends AsyncDisposable {
 
 export async function startBenchServers(flavor: ServerFlavor): Promise<BenchServers> {
   const directory = await mkdtemp(join(tmpdir(), `shardlift-bench-${flavor}-`));
-  const start = async (name: string): Promise<LocalServer> => {
-    // MariaDB clears the temporary files of every server that shares its folder when it starts.
-    const temporary = join(directory, `${name}-tmp`);
-    await mkdir(temporary);
-    return await startLocalServer({
-      flavor,
-      directory: join(directory, name),
-      bufferPoolMiB: 256,
-      redoLogMiB: 512,
-      extraArgs: [`--tmpdir=${temporary}`],
-    });
-  };
+  const start = async (name: string): Promise<LocalServer> =>
+    await startLocalServer({ flavor, directory: join(directory, name), bufferPoolMiB: 256, redoLogMiB: 512 });
   const source = await start("source");
   const target = await start("target");
   return {
