@@ -170,7 +170,7 @@ async function splitShop(
     onEvent: (event, job) => {
       onEvent(event, job);
       if (isNearFlip(event)) traffic.forbidMovesBack();
-      if (event.kind !== "state") return;
+      if (event.kind !== "state" || !milestones.has(event.state)) return;
       onEvent({ kind: "note", level: "info", text: `the application: ${progressOf(ledger)}` }, job);
     },
   });
@@ -182,6 +182,9 @@ async function splitShop(
   await sleep(Math.max(0, flippedAt + afterFlipMs - clock()), signal);
   return outcome;
 }
+
+/** Where it is told how far the application is. */
+const milestones: ReadonlySet<string> = new Set(["copying", "cutting-over", "switched"]);
 
 /** The flip may come within a second or two. */
 function isNearFlip(event: JobEvent): boolean {

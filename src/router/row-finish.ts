@@ -26,7 +26,7 @@ const abandonedSeconds = 5;
 /** How long a token is remembered. A departure is finished well before its arrival can be forgotten. */
 const tokenDays = 7;
 const finishWithinSeconds = 3 * 24 * 3600;
-const sweepRows = 20;
+const sweepRows = 1000;
 const forgetRows = 1000;
 
 /**
@@ -122,8 +122,15 @@ export async function sweepMoves(parts: Parts, shard: string, limit: Limit): Pro
     const tokens = await onShard(parts, shard, limit, async (lane) =>
       oldDepartures(lane, abandonedSeconds, sweepRows),
     );
-    for (const token of tokens) await finishMove(parts, shard, token, limit);
+    const stuck: ShardliftError[] = [];
+    for (const token of tokens) {
+      // One that can not arrive must not keep the others waiting.
+      await finishMove(parts, shard, token, limit).catch((cause: unknown) =>
+        stuck.push(notFinished(shard, token, cause)),
+      );
+    }
     await onShard(parts, shard, limit, async (lane) => forgetArrivals(lane, tokenDays, forgetRows));
+    if (stuck[0] !== undefined) throw stuck[0];
     return true;
   } catch (error) {
     if (noLedger.has(errnoOf(error) ?? 0)) return false;
@@ -165,6 +172,18 @@ async function onShard<T>(
 
 /** More lost connections in a row than this are not an accident. */
 const maxLosses = 5;
+
+function notFinished(shard: string, token: string, cause: unknown): ShardliftError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new ShardliftError(
+    "E_ROW_MOVE",
+    `row move ${token} from shard ${shard} is not finished yet: ${why}`,
+    {
+      cause,
+      retryable: true,
+    },
+  );
+}
 
 function tooOld(from: string, { token, ageSeconds }: Departure): ShardliftError {
   return new ShardliftError(

@@ -229,6 +229,22 @@ describeServers("a row move", (flavor) => {
       expect(await lab.rows("s1", ledger)).toEqual([{ token: "x", attempt: 2, state: "arrived" }]);
     });
 
+    test("and has no room for it stays in the ledger, is named, and arrives once there is room", async () => {
+      await departure(undefined);
+      await lab.root.query("INSERT INTO s1.orders (id, user_id) VALUES (1, 7000)");
+      const router = await lab.router();
+      await eventually("it is named", async () =>
+        router.status().trouble.some((text) => text.includes("row move x")),
+      );
+      expect(await lab.rows("s0", "SELECT token FROM shardlift_row_moves WHERE attempt = 0")).toHaveLength(1);
+      await lab.root.query("DELETE FROM s1.orders");
+      await eventually("the row has arrived", async () => (await orders("s1")).length === 1);
+      await eventually(
+        "it is named no more",
+        async () => !router.status().trouble.some((text) => text.includes("row move x")),
+      );
+    });
+
     test("is not done again when it had arrived at the former one", async () => {
       await departure("arrived");
       await lab.router();

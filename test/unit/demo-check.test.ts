@@ -218,18 +218,20 @@ function replay(history: RowHistory): FoundRow | undefined {
 }
 
 /** Histories as a writer makes them: it inserts what is gone and writes what is there. */
-const histories = fc.array(fc.constantFrom("update", "move", "delete"), { maxLength: 12 }).map((wishes) => {
-  const history: RowHistory[number][] = [];
-  let isThere = true;
-  let user = 7;
-  for (const [index, wish] of wishes.entries()) {
-    const kind = isThere ? wish : "insert";
-    if (kind === "move") user += 1;
-    history.push(write(kind as RowWrite["kind"], `t${index}`, user));
-    isThere = kind !== "delete";
-  }
-  return history;
-});
+const histories = fc
+  .array(fc.constantFrom("update", "move", "delete"), { maxLength: 12 })
+  .map((wishes): RowHistory => {
+    const history: RowHistory[number][] = [];
+    let isThere = true;
+    let user = 7;
+    for (const [index, wish] of wishes.entries()) {
+      const kind: RowWrite["kind"] = isThere ? wish : "insert";
+      if (kind === "move") user += 1;
+      history.push(write(kind, `t${index}`, user));
+      isThere = kind !== "delete";
+    }
+    return history;
+  });
 
 test("any history is right as it was promised, and wrong when one of its writes is left out or done twice", () => {
   fc.assert(

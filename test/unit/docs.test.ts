@@ -273,11 +273,13 @@ describe("documentation", () => {
 
   test("imports from the router only what it exports", () => {
     const types = readFileSync(join(root, "src/router/router.ts"), "utf8");
-    const names = examples("ts").flatMap(({ text }) =>
-      [...text.matchAll(/import (?:type )?\{([^}]*)\} from "shardlift\/router"/g)].flatMap(([, list = ""]) =>
-        list.split(",").map((name) => name.trim().replace(/^type /, "")),
-      ),
-    );
+    const names = ["ts", "js"]
+      .flatMap(examples)
+      .flatMap(({ text }) =>
+        [...text.matchAll(/import (?:type )?\{([^}]*)\} from "shardlift\/router"/g)].flatMap(
+          ([, list = ""]) => list.split(",").map((name) => name.trim().replace(/^type /, "")),
+        ),
+      );
     expect(names).toContain("openRouter");
     expect(
       names.filter(
