@@ -40,7 +40,8 @@ export class DemoFolder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    process.off("exit", this.#removeAtExit);
     if (!this.#isKept) await rm(this.path, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    // Not before: a second Ctrl-C may come while it is being removed.
+    process.off("exit", this.#removeAtExit);
   }
 }

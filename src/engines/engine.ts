@@ -184,7 +184,12 @@ export interface Reader {
    * The exclusive upper end of an interval that starts at `from` and holds about `rows` rows of the table, or
    * undefined when fewer are left: then the interval is open to +∞ and is still to be read (rule 2).
    */
-  boundary(shape: TableShape, slice: Slice, from: KeyId | undefined, rows: number): Promise<KeyId | undefined>;
+  boundary(
+    shape: TableShape,
+    slice: Slice,
+    from: KeyId | undefined,
+    rows: number,
+  ): Promise<KeyId | undefined>;
   rowsIn(shape: TableShape, slice: Slice, interval: KeyInterval, after: Barrier): RowStream;
   rowsAt(shape: TableShape, slice: Slice, keys: readonly KeyId[], after: Barrier): RowStream;
   /** The first and the last primary key of the table, undefined for an empty one; only to show progress. */
@@ -284,7 +289,12 @@ export interface Digest {
 export interface Digests {
   of(shape: TableShape, slice: Slice, interval: KeyInterval): Promise<Digest>;
   /** One digest per bucket of keys; `bucketCount` is a power of two. Same buckets on every server. */
-  buckets(shape: TableShape, slice: Slice, interval: KeyInterval, bucketCount: number): Promise<Map<number, Digest>>;
+  buckets(
+    shape: TableShape,
+    slice: Slice,
+    interval: KeyInterval,
+    bucketCount: number,
+  ): Promise<Map<number, Digest>>;
   /** Hash by key for the listed buckets. */
   listed(
     shape: TableShape,
@@ -368,7 +378,9 @@ export interface Ledger {
   /** Saves a position; one row under the claim's token, or E_JOB_HELD. */
   saveCheckpoint(source: string, position: Position, sourceServer: string): Promise<void>;
   /** Intervals whose chunk is loaded, by table. */
-  loadedChunks(source: string): Promise<{ readonly table: string; readonly interval: KeyInterval; readonly rows: number }[]>;
+  loadedChunks(
+    source: string,
+  ): Promise<{ readonly table: string; readonly interval: KeyInterval; readonly rows: number }[]>;
   /** Deletes the job's rows of the slice from a table, in bounded chunks (abort). */
   deleteSlice(shape: TableShape, slice: Slice, signal: AbortSignal): Promise<number>;
   /** Drops a table that this job has created and that holds no row outside the slice (abort). */

@@ -51,7 +51,8 @@ export const codes = {
   },
   E_GATE_LOST: {
     exit: 5,
-    meaning: "The closing of the gate was sent but could not be read back: the slice may already refuse writes.",
+    meaning:
+      "The closing of the gate was sent but could not be read back: the slice may already refuse writes.",
     fix: "Run the query that the message names at the old shard; then run `shardlift resume`.",
   },
   E_GATE_NOT_ARMED: {
@@ -97,17 +98,20 @@ export const codes = {
   },
   E_SERVER_START: {
     exit: 4,
-    meaning: "A local server (demo, tests) did not start, or did not stop; the message shows the end of its log.",
+    meaning:
+      "A local server (demo, tests) did not start, or did not stop; the message shows the end of its log.",
     fix: "Read the log that the message names; a full disk and a port in use are the usual causes.",
   },
   E_CONTROL_STORE: {
     exit: 4,
-    meaning: "The control store could not be opened, read or written; nothing was written by the failed call.",
+    meaning:
+      "The control store could not be opened, read or written; nothing was written by the failed call.",
     fix: "Mend what the message names (path, rights, file system, another host, disk space), then try again.",
   },
   E_STORE_WENT_BACK: {
     exit: 5,
-    meaning: "The control store has forgotten writes that it had acknowledged (restored backup, replaced file).",
+    meaning:
+      "The control store has forgotten writes that it had acknowledged (restored backup, replaced file).",
     fix: "Stop every runner and router, bring the newest control store back, and compare its epoch with the gates.",
   },
   E_WRITE_UNKNOWN: {
@@ -157,7 +161,8 @@ export const codes = {
   },
   E_KEY_COLLISION: {
     exit: 6,
-    meaning: "A primary key of the moved slice is held at the target by a row that does not belong to the move.",
+    meaning:
+      "A primary key of the moved slice is held at the target by a row that does not belong to the move.",
     fix: "Change or remove one of the two rows that the message names, then run `shardlift resume`.",
   },
   E_UNIQUE_COLLISION: {
@@ -172,12 +177,14 @@ export const codes = {
   },
   E_LOG_UNREADABLE: {
     exit: 8,
-    meaning: "The log holds something that shardlift can not read with certainty; nothing after it was applied.",
+    meaning:
+      "The log holds something that shardlift can not read with certainty; nothing after it was applied.",
     fix: "Look at the event that the message names; run `shardlift abort`, mend its cause and start again.",
   },
   E_LOG_FOREIGN: {
     exit: 8,
-    meaning: "The server's history does not hold what this job has already read: another server, or a lost tail.",
+    meaning:
+      "The server's history does not hold what this job has already read: another server, or a lost tail.",
     fix: "Point the shard at a server that has the named transactions, or run `shardlift abort` and start again.",
   },
   E_STATEMENT_LOGGED: {
@@ -207,7 +214,8 @@ export const codes = {
   },
   E_HOLD_TIMEOUT: {
     exit: 11,
-    meaning: "The router could not start a write within its time limit: held for a cutover, refused, or no connection.",
+    meaning:
+      "The router could not start a write within its time limit: held for a cutover, refused, or no connection.",
     fix: "Run the write again; look at the job with `shardlift status` or raise holdTimeoutMs or poolSize.",
   },
   E_HOLD_FULL: {
@@ -222,7 +230,8 @@ export const codes = {
   },
   E_TWO_SHARDS: {
     exit: 2,
-    meaning: "The keys of one transaction belong to two shards; the router does not run transactions over two shards.",
+    meaning:
+      "The keys of one transaction belong to two shards; the router does not run transactions over two shards.",
     fix: "Make one transaction per owner, or use moveRow for a row whose shard key changes.",
   },
   E_OUTCOME_UNKNOWN: {
@@ -237,7 +246,8 @@ export const codes = {
   },
   E_DEMO_LOSS: {
     exit: 6,
-    meaning: "The demo found an acknowledged write that is lost, repeated or changed, or a row that changed by itself.",
+    meaning:
+      "The demo found an acknowledged write that is lost, repeated or changed, or a row that changed by itself.",
     fix: "Keep the folder that the message names and report it: this must never happen.",
   },
   E_DEMO_FAILED: {

@@ -14,7 +14,10 @@ export type KeyType = "integer" | "decimal" | "binary" | "temporal";
 export type KeyValue = string;
 
 /** An end of an interval; MIN and MAX stand outside the value space. */
-export type Bound = { readonly at: "MIN" } | { readonly at: "MAX" } | { readonly at: "KEY"; readonly key: KeyValue };
+export type Bound =
+  | { readonly at: "MIN" }
+  | { readonly at: "MAX" }
+  | { readonly at: "KEY"; readonly key: KeyValue };
 
 export const MIN: Bound = { at: "MIN" };
 export const MAX: Bound = { at: "MAX" };
@@ -81,9 +84,15 @@ export function keyValueOf(type: KeyType, value: unknown): KeyValue {
     return `0x${Buffer.from(value).toString("hex")}`;
   }
   if (typeof value === "number") {
-    invariant(Number.isSafeInteger(value), `the number ${value} is not an exact shard key; give a bigint or a string`);
+    invariant(
+      Number.isSafeInteger(value),
+      `the number ${value} is not an exact shard key; give a bigint or a string`,
+    );
   }
   const text = typeof value === "bigint" || typeof value === "number" ? value.toString() : value;
-  invariant(typeof text === "string" && isKeyValue(type, text), `not a shard key of type ${type}: ${String(value)}`);
+  invariant(
+    typeof text === "string" && isKeyValue(type, text),
+    `not a shard key of type ${type}: ${String(value)}`,
+  );
   return text;
 }

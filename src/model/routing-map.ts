@@ -42,7 +42,8 @@ export function ownerOf(keyspace: Keyspace, key: KeyValue): string {
   while (low < high) {
     const middle = (low + high) >> 1;
     const to = keyspace.ranges[middle]?.to;
-    if (to !== undefined && to.at === "KEY" && compareKeys(keyspace.keyType, key, to.key) >= 0) low = middle + 1;
+    if (to !== undefined && to.at === "KEY" && compareKeys(keyspace.keyType, key, to.key) >= 0)
+      low = middle + 1;
     else high = middle;
   }
   const range = keyspace.ranges[low];
@@ -64,7 +65,8 @@ export function rangeProblems(type: KeyType, ranges: readonly Range[]): string[]
   if (ranges[0]?.from.at !== "MIN") problems.push("the first range must start at MIN");
   if (ranges.at(-1)?.to.at !== "MAX") problems.push("the last range must end at MAX");
   for (const [index, range] of ranges.entries()) {
-    if (compareBounds(type, range.from, range.to) >= 0) problems.push(`range ${index + 1} is empty or reversed`);
+    if (compareBounds(type, range.from, range.to) >= 0)
+      problems.push(`range ${index + 1} is empty or reversed`);
     const next = ranges[index + 1];
     if (next === undefined) continue;
     const order = compareBounds(type, range.to, next.from);

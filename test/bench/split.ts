@@ -13,7 +13,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createConnection as connectPlain } from "mysql2";
 import { createConnection } from "mysql2/promise";
-import { benchArguments, createOrders, fillOrders, startBenchServers, type BenchServers } from "../support/bench-orders.ts";
+import {
+  benchArguments,
+  createOrders,
+  fillOrders,
+  startBenchServers,
+  type BenchServers,
+} from "../support/bench-orders.ts";
 
 const database = "bench";
 const entry = fileURLToPath(new URL("../../bin/run.js", import.meta.url));
@@ -52,7 +58,21 @@ async function splitAll({ source, target }: BenchServers): Promise<{ seconds: nu
       { mode: 0o600 },
     );
     const startedAt = performance.now();
-    const args = [entry, "split", "s0", "--into", "s0,s1", "--at", "1", "--cutover", "auto", "--yes", "--json", "-c", config];
+    const args = [
+      entry,
+      "split",
+      "s0",
+      "--into",
+      "s0,s1",
+      "--at",
+      "1",
+      "--cutover",
+      "auto",
+      "--yes",
+      "--json",
+      "-c",
+      config,
+    ];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "ignore"] });
     let stdout = "";
     child.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
@@ -80,9 +100,17 @@ async function copyPlainly({ source, target }: BenchServers): Promise<{ rows: nu
     rows += batch.length;
     batch = [];
   };
-  const stream = from.query({ sql: "SELECT * FROM orders", rowsAsArray: true }).stream({ highWaterMark: 1_000 });
+  const stream = from
+    .query({ sql: "SELECT * FROM orders", rowsAsArray: true })
+    .stream({ highWaterMark: 1_000 });
   for await (const row of stream as AsyncIterable<unknown[]>) {
-    batch.push(row.map((value) => (value !== null && typeof value === "object" && !(value instanceof Date) ? JSON.stringify(value) : value)));
+    batch.push(
+      row.map((value) =>
+        value !== null && typeof value === "object" && !(value instanceof Date)
+          ? JSON.stringify(value)
+          : value,
+      ),
+    );
     if (batch.length === 1_000) await flush();
   }
   await flush();
@@ -91,7 +119,10 @@ async function copyPlainly({ source, target }: BenchServers): Promise<{ rows: nu
 }
 
 const { rows, flavors } = benchArguments(1_000_000);
-const perSecond = (count: number, seconds: number): string => Math.round(count / seconds).toLocaleString("en").padStart(9);
+const perSecond = (count: number, seconds: number): string =>
+  Math.round(count / seconds)
+    .toLocaleString("en")
+    .padStart(9);
 for (const flavor of flavors) {
   await using servers = await startBenchServers(flavor);
   await prepare(servers, rows);
@@ -99,8 +130,16 @@ for (const flavor of flavors) {
   const plain = await copyPlainly(servers);
   const { copy, verify, pause, memory } = split.data;
   console.log(`${flavor}, ${rows.toLocaleString("en")} rows`);
-  console.log(`  split, plan to flip, verified   ${perSecond(copy.rows, split.seconds)} rows/s  (${split.seconds.toFixed(1)} s)`);
-  console.log(`  its copy, index build included  ${perSecond(copy.rows, copy.seconds)} rows/s; ${verify.rows} rows compared, ${verify.mismatches} differ`);
-  console.log(`  plain mysql2 copy, unverified   ${perSecond(plain.rows, plain.seconds)} rows/s  (${plain.seconds.toFixed(1)} s)`);
-  console.log(`  ratio ${(plain.seconds / split.seconds).toFixed(2)}; pause ${Math.round(pause.untilCommittedMs + pause.untilOpenMs)} ms; ${memory.maxRssMiB} MiB`);
+  console.log(
+    `  split, plan to flip, verified   ${perSecond(copy.rows, split.seconds)} rows/s  (${split.seconds.toFixed(1)} s)`,
+  );
+  console.log(
+    `  its copy, index build included  ${perSecond(copy.rows, copy.seconds)} rows/s; ${verify.rows} rows compared, ${verify.mismatches} differ`,
+  );
+  console.log(
+    `  plain mysql2 copy, unverified   ${perSecond(plain.rows, plain.seconds)} rows/s  (${plain.seconds.toFixed(1)} s)`,
+  );
+  console.log(
+    `  ratio ${(plain.seconds / split.seconds).toFixed(2)}; pause ${Math.round(pause.untilCommittedMs + pause.untilOpenMs)} ms; ${memory.maxRssMiB} MiB`,
+  );
 }

@@ -37,13 +37,21 @@ describeServers("a flip whose answer is lost", (flavor) => {
   });
   afterEach(() => lab[Symbol.asyncDispose]());
 
-  async function run(fault: Fault, afterwards: () => Promise<void> = () => Promise.resolve()): Promise<{ end: JobEnd | ShardliftError; state: string; error: unknown }> {
+  async function run(
+    fault: Fault,
+    afterwards: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<{ end: JobEnd | ShardliftError; state: string; error: unknown }> {
     const { config } = await loadConfig(lab.config, {}, { cutover: "auto" });
     const reporter = { event: () => undefined, close: () => undefined };
     await using deps = await openDeps({ config, secrets: new Secrets(), reporter });
     const map = await deps.routing.currentMap();
     if (map === undefined) throw new Error("no map");
-    const plan = await buildSplitPlan(deps, map, { shard: "s0", into: ["s0", "s1"], at: ["10"], keyspace: undefined });
+    const plan = await buildSplitPlan(deps, map, {
+      shard: "s0",
+      into: ["s0", "s1"],
+      at: ["10"],
+      keyspace: undefined,
+    });
     const job = newJobId(plan);
     await createPlannedJob(deps.store, plan, job);
     const options = { until: "switched", cutover: "auto", cutoverDeadlineMs: 30_000 } as const;

@@ -35,7 +35,18 @@ describeServers("a split under writers", (flavor) => {
     const added = shard.replace("s1:", "s2:").replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${third.port}`);
     await writeFile(config, text.replace(shard, `${shard}\n${added}`), { mode: 0o600 });
 
-    const split = await lab.cli("split", "s0", "--into", "s0,s1,s2", "--yes", "--cutover", "auto", "--json", "--config", config);
+    const split = await lab.cli(
+      "split",
+      "s0",
+      "--into",
+      "s0,s1,s2",
+      "--yes",
+      "--cutover",
+      "auto",
+      "--json",
+      "--config",
+      config,
+    );
     expect(split, split.stderr).toMatchObject({ code: 0 });
     const { at } = (JSON.parse(split.stdout) as { data: { at: string[] } }).data;
     expect(at).toHaveLength(2);
@@ -45,7 +56,10 @@ describeServers("a split under writers", (flavor) => {
       { server: third, where: (key: string) => `${key} >= ${high}` },
     ];
     for (const { server, where } of slices) {
-      for (const [table, key] of [["orders", "user_id"], ["order_items", "buyer_id"]] as const) {
+      for (const [table, key] of [
+        ["orders", "user_id"],
+        ["order_items", "buyer_id"],
+      ] as const) {
         const read = async (at: typeof server, condition: string): Promise<unknown> => {
           await using connection = await connect(at, "root", { database: "shop", dateStrings: true });
           const [rows] = await connection.query(`SELECT * FROM ${table} WHERE ${condition} ORDER BY 1, 2`);
@@ -53,7 +67,9 @@ describeServers("a split under writers", (flavor) => {
         };
         expect(await read(server, "TRUE")).toEqual(await read(lab.source, where(key)));
       }
-      await using app = await connect(server, "app", { database: "shop" }).catch(() => connect(server, "root", { database: "shop" }));
+      await using app = await connect(server, "app", { database: "shop" }).catch(() =>
+        connect(server, "root", { database: "shop" }),
+      );
       await app.query(`UPDATE orders SET note = 'taken' WHERE ${where("user_id")} LIMIT 1`);
     }
     expect(JSON.parse(await readFile(lab.routing, "utf8"))).toMatchObject({

@@ -43,7 +43,11 @@ export const hardCases: readonly HardCase[] = z
   }));
 
 /** Runs a file of statements in the current database, one statement a line or until a `;` at a line's end. */
-export async function runFile(connection: Connection, id: string, file: "schema" | "workload"): Promise<void> {
+export async function runFile(
+  connection: Connection,
+  id: string,
+  file: "schema" | "workload",
+): Promise<void> {
   for (const statement of statementsOf(id, file)) await connection.query(statement);
 }
 
@@ -51,12 +55,22 @@ export async function runFile(connection: Connection, id: string, file: "schema"
 export function statementsOf(id: string, file: "schema" | "workload"): string[] {
   return readFileSync(`${folder}${id}/${file}.sql`, "utf8")
     .split(/;[ \t]*\r?\n/)
-    .map((statement) => statement.replace(/^(?:\s*--[^\n]*\n)+/, "").trim().replace(/;$/, ""))
+    .map((statement) =>
+      statement
+        .replace(/^(?:\s*--[^\n]*\n)+/, "")
+        .trim()
+        .replace(/;$/, ""),
+    )
     .filter((statement) => statement !== "");
 }
 
 /** The exact content of a table as sorted lines made by the server; `where` limits the rows. */
-export async function canonicalRows(connection: Connection, id: string, table: string, where: string): Promise<string[]> {
+export async function canonicalRows(
+  connection: Connection,
+  id: string,
+  table: string,
+  where: string,
+): Promise<string[]> {
   const marker = `-- ${id} `;
   const lines = readFileSync(`${folder}canon.sql`, "utf8").split("\n");
   const statements = lines.filter((_, index) => lines[index - 1]?.startsWith(marker) === true);

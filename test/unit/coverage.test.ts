@@ -11,7 +11,8 @@ function drive(coverage: Coverage, choices: readonly number[]): Map<number, stri
   const flying: KeyInterval[] = [];
   const set = ({ from, to }: KeyInterval, place: string): void => {
     for (const key of truth.keys()) {
-      if ((from === undefined || key >= Number(from)) && (to === undefined || key < Number(to))) truth.set(key, place);
+      if ((from === undefined || key >= Number(from)) && (to === undefined || key < Number(to)))
+        truth.set(key, place);
     }
   };
   for (const choice of choices) {
@@ -77,9 +78,12 @@ describe("coverage of a table's key space", () => {
   });
 
   it("refuses overlapping restored chunks", () => {
-    expect(() => new Coverage(compare).restore([{ from: undefined, to: "9" }, { from: "5", to: undefined }])).toThrow(
-      /overlap/,
-    );
+    expect(() =>
+      new Coverage(compare).restore([
+        { from: undefined, to: "9" },
+        { from: "5", to: undefined },
+      ]),
+    ).toThrow(/overlap/);
   });
 
   it("copies a server-ordered table from the left, one chunk at a time", () => {

@@ -25,8 +25,19 @@ const states: readonly JobState[] = [
 
 describe("job states", () => {
   it("lead from planned to switched in the order of the phases", () => {
-    const path: JobState[] = ["planned", "preparing", "copying", "catching-up", "verifying", "ready", "cutting-over", "switched"];
-    for (const [index, state] of path.slice(0, -1).entries()) assertTransition(state, path[index + 1] ?? "switched");
+    const path: JobState[] = [
+      "planned",
+      "preparing",
+      "copying",
+      "catching-up",
+      "verifying",
+      "ready",
+      "cutting-over",
+      "switched",
+    ];
+    for (const [index, state] of path.slice(0, -1).entries()) {
+      expect(() => assertTransition(state, path[index + 1] ?? "switched")).not.toThrow();
+    }
   });
 
   it("never lead back from a slice that has moved, nor out of an end", () => {
@@ -90,11 +101,15 @@ describe("rates and the time left", () => {
 describe("the reserve of generated keys", () => {
   it("is 2^32 for wide columns and a tenth of what is left for narrow ones", () => {
     expect(reservedStart("t", { next: 5n, max: 2n ** 63n - 1n })).toBe(5n + 2n ** 32n);
-    expect(reservedStart("t", { next: 1_000_000n, max: 2n ** 31n - 1n })).toBe(1_000_000n + (2n ** 31n - 1_000_001n) / 10n);
+    expect(reservedStart("t", { next: 1_000_000n, max: 2n ** 31n - 1n })).toBe(
+      1_000_000n + (2n ** 31n - 1_000_001n) / 10n,
+    );
   });
 
   it("is refused where too little is left", () => {
-    expect(() => reservedStart("t", { next: 120n, max: 127n })).toThrow(/AUTO_INCREMENT counter of t stands at 120 of 127/);
+    expect(() => reservedStart("t", { next: 120n, max: 127n })).toThrow(
+      /AUTO_INCREMENT counter of t stands at 120 of 127/,
+    );
   });
 });
 
@@ -120,7 +135,11 @@ describe("differing keys", () => {
           .map((key) => ({
             key,
             kind:
-              target[key] === undefined ? "missing at target" : source[key] === undefined ? "only at target" : "different",
+              target[key] === undefined
+                ? "missing at target"
+                : source[key] === undefined
+                  ? "only at target"
+                  : "different",
           }));
         expect(found.toSorted((a, b) => Number(a.key) - Number(b.key))).toEqual(expected);
       }),

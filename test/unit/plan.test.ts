@@ -32,7 +32,10 @@ const orders: TableShape = {
 };
 
 function input(): PlanInput {
-  const after = splitMap(before, { keyspace: "shop", shard: "s0", into: ["s0", "s1"], at: ["5000"] }, ["s0", "s1"]);
+  const after = splitMap(before, { keyspace: "shop", shard: "s0", into: ["s0", "s1"], at: ["5000"] }, [
+    "s0",
+    "s1",
+  ]);
   const [move] = movesBetween(before, after, "shop");
   if (move === undefined) throw new Error("a split without a move");
   const spec: GateSpec = {

@@ -1,14 +1,22 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { boundAt, compareKeys, isKeyValue, keyValueOf, MAX, MIN } from "../../src/model/key.ts";
-import { keyspaceOf, ownerOf, rangeProblems, type Keyspace, type RoutingMap } from "../../src/model/routing-map.ts";
+import {
+  keyspaceOf,
+  ownerOf,
+  rangeProblems,
+  type Keyspace,
+  type RoutingMap,
+} from "../../src/model/routing-map.ts";
 import { formatSlice, intersectSlices, normalizeSlice, sliceContains } from "../../src/model/slice.ts";
 import { movesBetween, splitMap, splitProblems } from "../../src/plan/split-map.ts";
 
 function mapOf(ranges: Keyspace["ranges"]): RoutingMap {
   return {
     epoch: 41,
-    keyspaces: { shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges } },
+    keyspaces: {
+      shop: { function: "range", keyType: "integer", tables: { orders: { key: "user_id" } }, ranges },
+    },
   };
 }
 const whole = mapOf([{ from: MIN, to: MAX, shard: "s0" }]);
@@ -23,7 +31,9 @@ describe("splitting a routing map", () => {
       { from: boundAt("5000"), to: MAX, shard: "s1" },
     ]);
     const moves = movesBetween(whole, after, "shop");
-    expect(moves.map(({ from, to, slice }) => [from, to, formatSlice(slice)])).toEqual([["s0", "s1", "[5000, MAX)"]]);
+    expect(moves.map(({ from, to, slice }) => [from, to, formatSlice(slice)])).toEqual([
+      ["s0", "s1", "[5000, MAX)"],
+    ]);
   });
 
   it("splits a shard that owns several ranges, and leaves the others alone", () => {
@@ -32,36 +42,53 @@ describe("splitting a routing map", () => {
       { from: boundAt("100"), to: boundAt("200"), shard: "s9" },
       { from: boundAt("200"), to: MAX, shard: "s0" },
     ]);
-    const after = splitMap(before, { ...request, into: ["s0", "s1", "s2"], at: ["50", "300"] }, ["s0", "s1", "s2", "s9"]);
+    const after = splitMap(before, { ...request, into: ["s0", "s1", "s2"], at: ["50", "300"] }, [
+      "s0",
+      "s1",
+      "s2",
+      "s9",
+    ]);
     expect(rangeProblems("integer", keyspaceOf(after, "shop").ranges)).toEqual([]);
     const owner = (key: string): string => ownerOf(keyspaceOf(after, "shop"), key);
-    expect(["-7", "49", "50", "99", "100", "199", "200", "299", "300"].map(owner)).toEqual(
-      ["s0", "s0", "s1", "s1", "s9", "s9", "s1", "s1", "s2"],
-    );
+    expect(["-7", "49", "50", "99", "100", "199", "200", "299", "300"].map(owner)).toEqual([
+      "s0",
+      "s0",
+      "s1",
+      "s1",
+      "s9",
+      "s9",
+      "s1",
+      "s1",
+      "s2",
+    ]);
   });
 
   it("lists every problem of a bad request at once", () => {
-    const found = splitProblems(whole, { keyspace: "shop", shard: "s7", into: ["s0", "s0", "sx"], at: ["9", "x", "3"] }, [
-      "s0",
-      "s1",
-    ]);
+    const found = splitProblems(
+      whole,
+      { keyspace: "shop", shard: "s7", into: ["s0", "s0", "sx"], at: ["9", "x", "3"] },
+      ["s0", "s1"],
+    );
     expect(found.map(({ where }) => where)).toEqual(["SHARD", "--into", "--into", "--at", "--at"]);
   });
 
   it("moves exactly the keys whose owner changes, whatever the cuts", () => {
     fc.assert(
-      fc.property(fc.uniqueArray(fc.integer({ min: -50, max: 50 }), { minLength: 1, maxLength: 4 }), (cuts) => {
-        const at = cuts.toSorted((a, b) => a - b).map(String);
-        const into = ["s0", ...at.map((_, index) => `t${index}`)];
-        const after = splitMap(whole, { ...request, into, at }, ["s0", ...into]);
-        const moves = movesBetween(whole, after, "shop");
-        for (let key = -60; key <= 60; key += 1) {
-          const from = ownerOf(keyspaceOf(whole, "shop"), String(key));
-          const to = ownerOf(keyspaceOf(after, "shop"), String(key));
-          const moving = moves.filter((move) => sliceContains("integer", move.slice, String(key)));
-          expect(moving.map((move) => [move.from, move.to])).toEqual(from === to ? [] : [[from, to]]);
-        }
-      }),
+      fc.property(
+        fc.uniqueArray(fc.integer({ min: -50, max: 50 }), { minLength: 1, maxLength: 4 }),
+        (cuts) => {
+          const at = cuts.toSorted((a, b) => a - b).map(String);
+          const into = ["s0", ...at.map((_, index) => `t${index}`)];
+          const after = splitMap(whole, { ...request, into, at }, ["s0", ...into]);
+          const moves = movesBetween(whole, after, "shop");
+          for (let key = -60; key <= 60; key += 1) {
+            const from = ownerOf(keyspaceOf(whole, "shop"), String(key));
+            const to = ownerOf(keyspaceOf(after, "shop"), String(key));
+            const moving = moves.filter((move) => sliceContains("integer", move.slice, String(key)));
+            expect(moving.map((move) => [move.from, move.to])).toEqual(from === to ? [] : [[from, to]]);
+          }
+        },
+      ),
     );
   });
 });
@@ -84,9 +111,14 @@ describe("keys and slices", () => {
 
   it("joins touching intervals and intersects like sets", () => {
     const point = fc.integer({ min: 0, max: 12 });
-    const slice = fc.array(fc.tuple(point, point), { maxLength: 4 }).map((pairs) =>
-      pairs.map(([a, b]) => ({ from: boundAt(String(Math.min(a, b))), to: boundAt(String(Math.max(a, b))) })),
-    );
+    const slice = fc
+      .array(fc.tuple(point, point), { maxLength: 4 })
+      .map((pairs) =>
+        pairs.map(([a, b]) => ({
+          from: boundAt(String(Math.min(a, b))),
+          to: boundAt(String(Math.max(a, b))),
+        })),
+      );
     fc.assert(
       fc.property(slice, slice, (a, b) => {
         const both = intersectSlices("integer", a, b);
