@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { ShardliftError } from "../errors/error.ts";
-import type { JobState } from "../job/events.ts";
+import { jobStates } from "../job/events.ts";
 import { decodeJson, encodeJson } from "./json.ts";
 import { claimKey, jobKey, jobPrefix, runnerKey } from "./keys.ts";
 import { runnerSchema, type Runner } from "./runner.ts";
@@ -12,20 +12,6 @@ import type { ControlStore, Entry, Rev } from "./store.ts";
  * Jobs in the control store. `job/<id>` is the record: made once, then changed only under the job's claim
  * (control/job-claim.ts). Anyone may read: `status` works with the runner alive or dead.
  */
-const jobStates = [
-  "planned",
-  "preparing",
-  "copying",
-  "catching-up",
-  "verifying",
-  "ready",
-  "cutting-over",
-  "switched",
-  "finished",
-  "rolled-back",
-  "aborted",
-  "failed",
-] as const satisfies readonly JobState[];
 
 /** Fields besides these are the job's own; they must be JSON and are given back as they were. */
 export const jobRecordSchema = z.looseObject({

@@ -57,29 +57,30 @@ export async function readOwnedRows(
   },
 ): Promise<FoundRows> {
   const found = { rows: new Map<RowName, FoundRow>(), twice: [] as RowName[], astray: [] as RowName[] };
-  await Promise.all(
-    [...shards].map(async ([shard, address]) => {
-      const owned = ranges.filter((range) => range.shard === shard).map(predicate);
-      // It may have no tables yet, or half of a copy.
-      if (owned.length === 0) return;
-      const connection = await connect(address);
-      try {
-        for (const table of tables) {
-          const where = owned.map((text) => text.replaceAll("KEY", table.key)).join(" OR ");
-          for await (const [name, row] of rowsOf(connection, shard, table, where)) {
-            options.signal.throwIfAborted();
-            if (found.rows.has(name)) found.twice.push(name);
-            found.rows.set(name, row);
-          }
-          if (!options.newShards.includes(shard)) continue;
-          for await (const [name] of rowsOf(connection, shard, table, `NOT (${where})`))
-            found.astray.push(name);
+  const readers = [...shards].map(async ([shard, address]) => {
+    const owned = ranges.filter((range) => range.shard === shard).map(predicate);
+    // It may have no tables yet, or half of a copy.
+    if (owned.length === 0) return;
+    const connection = await connect(address);
+    try {
+      for (const table of tables) {
+        const where = owned.map((text) => text.replaceAll("KEY", table.key)).join(" OR ");
+        for await (const [name, row] of rowsOf(connection, shard, table, where)) {
+          options.signal.throwIfAborted();
+          if (found.rows.has(name)) found.twice.push(name);
+          found.rows.set(name, row);
         }
-      } finally {
-        connection.destroy();
+        if (!options.newShards.includes(shard)) continue;
+        for await (const [name] of rowsOf(connection, shard, table, `NOT (${where})`))
+          found.astray.push(name);
       }
-    }),
-  );
+    } finally {
+      connection.destroy();
+    }
+  });
+  // All of them end before the first error is told: then nobody reads from a server that is being ended.
+  await Promise.allSettled(readers);
+  await Promise.all(readers);
   return found;
 }
 

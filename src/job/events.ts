@@ -10,20 +10,23 @@ export type JobEvent =
   | { readonly kind: "progress"; readonly progress: Progress }
   | { readonly kind: "note"; readonly level: "info" | "warning"; readonly text: string };
 
-/** DESIGN: planned → preparing → copying → catching-up → verifying → ready → cutting-over → switched → finished. */
-export type JobState =
-  | "planned"
-  | "preparing"
-  | "copying"
-  | "catching-up"
-  | "verifying"
-  | "ready"
-  | "cutting-over"
-  | "switched"
-  | "finished"
-  | "rolled-back"
-  | "aborted"
-  | "failed";
+/** In the order of a job's life; transitions.ts says which may follow which. */
+export const jobStates = [
+  "planned",
+  "preparing",
+  "copying",
+  "catching-up",
+  "verifying",
+  "ready",
+  "cutting-over",
+  "switched",
+  "finished",
+  "rolled-back",
+  "aborted",
+  "failed",
+] as const;
+
+export type JobState = (typeof jobStates)[number];
 
 export type PhaseName = "prepare" | "copy" | "tail" | "verify" | "cutover";
 

@@ -24,7 +24,7 @@ export interface LogLab extends AsyncDisposable {
   describe(table: string, shardKey?: string): Promise<MysqlTable>;
   /** A further session of the application. */
   session(): Promise<Connection>;
-  /** Commits a barrier row by hand. */
+  /** Commits a barrier row by hand; each greater than the last, since a row that does not change is not logged. */
   barrier(n: number): Promise<void>;
   changeLog(options?: Partial<LogOptions>): MysqlChangeLog;
   /** Follows the tables from now on, or from a position. */
@@ -58,7 +58,8 @@ export async function openLogLab(
   await using owner = await createConnection({ ...server.rootConnection, multipleStatements: true });
   await owner.query(
     `DROP DATABASE IF EXISTS \`${database}\`; CREATE DATABASE \`${database}\`;
-     CREATE DATABASE IF NOT EXISTS ${ledgerDatabase}; ${createLedgerTable("barrier")}`,
+     CREATE DATABASE IF NOT EXISTS ${ledgerDatabase}; ${createLedgerTable("barrier")};
+     DELETE FROM ${ledgerDatabase}.barrier`,
   );
   const root = await session();
   const aborter = new AbortController();

@@ -3,25 +3,10 @@ import { describe, expect, it } from "vitest";
 import { ChunkSize } from "../../src/copy/chunk-size.ts";
 import { pressureReasons } from "../../src/copy/throttle.ts";
 import { reservedStart } from "../../src/cutover/counters.ts";
-import type { JobState } from "../../src/job/events.ts";
+import { jobStates, type JobState } from "../../src/job/events.ts";
 import { Rates } from "../../src/job/rates.ts";
 import { assertTransition, isEnded, mayBecome } from "../../src/job/transitions.ts";
 import { differingKeys } from "../../src/verify/mismatch.ts";
-
-const states: readonly JobState[] = [
-  "planned",
-  "preparing",
-  "copying",
-  "catching-up",
-  "verifying",
-  "ready",
-  "cutting-over",
-  "switched",
-  "finished",
-  "rolled-back",
-  "aborted",
-  "failed",
-];
 
 describe("job states", () => {
   it("lead from planned to switched in the order of the phases", () => {
@@ -41,9 +26,9 @@ describe("job states", () => {
   });
 
   it("never lead back from a slice that has moved, nor out of an end", () => {
-    for (const state of states) {
+    for (const state of jobStates) {
       if (state !== "finished" && state !== "rolled-back") expect(mayBecome("switched", state)).toBe(false);
-      for (const end of states.filter(isEnded)) expect(mayBecome(end, state)).toBe(false);
+      for (const end of jobStates.filter(isEnded)) expect(mayBecome(end, state)).toBe(false);
     }
     expect(() => assertTransition("switched", "aborted")).toThrow(/can not go/);
   });
