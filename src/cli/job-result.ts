@@ -26,6 +26,7 @@ export function jobResult(plan: Plan, end: JobEnd): JobResult {
           ? null
           : {
               rows: figures.copy.rows,
+              rowsOfAllRuns: figures.copy.rowsOfAllRuns,
               seconds: figures.copy.seconds,
               rowsPerSecond:
                 figures.copy.seconds === 0 ? 0 : Math.round(figures.copy.rows / figures.copy.seconds),

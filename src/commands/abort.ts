@@ -4,7 +4,6 @@ import { chooseJob, jobArg } from "../cli/choose-job.ts";
 import { confirmPlan } from "../cli/confirm.ts";
 import { openDeps } from "../cli/deps.ts";
 import { abortJob } from "../job/abort.ts";
-import { isEnded } from "../job/transitions.ts";
 import { formatCount } from "../ui/format.ts";
 
 export class Abort extends BaseCommand {
@@ -21,11 +20,7 @@ export class Abort extends BaseCommand {
     const { config, warnings } = await this.loadConfig(flags);
     const reporter = await this.openReporter({ ...flags, output: "quiet" }, args.JOB ?? "");
     await using deps = await openDeps({ config, secrets: this.secrets, reporter });
-    const { id } = await chooseJob(
-      deps.store,
-      args.JOB,
-      ({ state }) => !isEnded(state) && state !== "switched",
-    );
+    const { id } = await chooseJob(deps.store, args.JOB);
     await confirmPlan(`abort ${id}: drop its gates and everything that it has copied`, flags);
     const result = await abortJob(deps, id, interrupt);
     this.print(flags, {

@@ -63,7 +63,7 @@ export class Cutover extends JobCommand {
     const { pause, epoch } = asked;
     this.print(flags, {
       job: id,
-      text: `job ${id}: switched at epoch ${epoch}; writes paused for ${formatDuration(pause.untilCommittedMs + pause.untilOpenMs)}`,
+      text: `job ${id}: switched at epoch ${epoch}${pause === undefined ? "" : `; writes paused for ${formatDuration(pause.untilCommittedMs + pause.untilOpenMs)}`}`,
       data: { state: "switched", ...asked },
       warnings,
       nextSteps: [`shardlift status ${id}`],

@@ -57,7 +57,9 @@ function statusText(status: JobStatus): string {
   }
   if (cutover !== undefined) {
     lines.push(
-      `  pause   ${formatDuration(cutover.pause.untilCommittedMs)} until committed, ${formatDuration(cutover.pause.untilOpenMs)} until open; epoch ${cutover.epoch}`,
+      cutover.pause === undefined
+        ? `  epoch   ${cutover.epoch}, settled after a failure`
+        : `  pause   ${formatDuration(cutover.pause.untilCommittedMs)} until committed, ${formatDuration(cutover.pause.untilOpenMs)} until open; epoch ${cutover.epoch}`,
     );
   }
   const { first } = status.error as { first: { code?: string; message?: string } | null };

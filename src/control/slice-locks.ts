@@ -20,6 +20,9 @@ const locksSchema = z.strictObject({
     z.strictObject({
       job: z.string().min(1),
       slice: sliceSchema,
+      /** Shards that the job moves the slice from and to. */
+      from: z.array(z.string().min(1)),
+      to: z.array(z.string().min(1)),
       stamp: z.string().min(1),
     }),
   ),
@@ -28,6 +31,8 @@ const locksSchema = z.strictObject({
 export interface SliceLock {
   readonly job: string;
   readonly slice: Slice;
+  readonly from: readonly string[];
+  readonly to: readonly string[];
   readonly stamp: string;
 }
 
@@ -38,23 +43,36 @@ export async function lockSlice(
   store: ControlStore,
   claim: Claim,
   keyspace: string,
-  { keyType, slice }: { readonly keyType: KeyType; readonly slice: Slice },
+  { keyType, ...wanted }: { readonly keyType: KeyType } & Pick<SliceLock, "slice" | "from" | "to">,
 ): Promise<void> {
   const stamp = randomUUID();
   await change(store, claim, keyspace, stamp, (locks) => {
     const others = locks.filter((lock) => lock.job !== claim.job);
-    const other = others.find((lock) => slicesOverlap(keyType, lock.slice, slice));
-    if (other !== undefined) {
-      throw new ShardliftError(
-        "E_SLICE_HELD",
-        `job ${other.job} moves ${formatSlice(other.slice)} of ${keyspace}`,
-        {
-          next: `finish or abort job ${other.job} first: \`shardlift status ${other.job}\``,
-        },
-      );
+    for (const other of others) {
+      const why = whyApart(keyType, other, wanted);
+      if (why === undefined) continue;
+      throw new ShardliftError("E_SLICE_HELD", `job ${other.job} ${why} in ${keyspace}`, {
+        next: `finish or abort job ${other.job} first: \`shardlift status ${other.job}\``,
+      });
     }
-    return [...others, { job: claim.job, slice, stamp }];
+    return [...others, { job: claim.job, stamp, ...wanted }];
   });
+}
+
+/**
+ * Why two jobs can not be at work together. Not only for the same keys: a mirror gate refuses all that its shard does
+ * not own, as its job knows it, so a shard that one job moves to must not be moved to, or from, by another one.
+ */
+function whyApart(
+  keyType: KeyType,
+  other: SliceLock,
+  wanted: Pick<SliceLock, "slice" | "from" | "to">,
+): string | undefined {
+  if (slicesOverlap(keyType, other.slice, wanted.slice)) return `moves ${formatSlice(other.slice)}`;
+  const shared = [...wanted.from, ...wanted.to].find((shard) => other.to.includes(shard));
+  if (shared !== undefined) return `moves a slice to ${shared}`;
+  const given = wanted.to.find((shard) => other.from.includes(shard));
+  return given === undefined ? undefined : `moves a slice from ${given}`;
 }
 
 /** Idempotent. */

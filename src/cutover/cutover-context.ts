@@ -24,8 +24,6 @@ export interface CutoverPorts {
   withdraw(): Promise<void>;
   /** One guarded compare-and-swap of the map under the job's token, sent again until it is answered. */
   flip(deadlineMs: number): Promise<FlipOutcome>;
-  /** Brings every publisher to the map and reads back that it is there; returns those that are not. */
-  publish(): Promise<readonly string[]>;
   /** Before an effect ("about") and after it ("did"). */
   journal(step: string, at: "about" | "did", data?: Readonly<Record<string, unknown>>): Promise<void>;
 }

@@ -1,19 +1,20 @@
 import type { Session, TableShape } from "../engines/engine.ts";
 import { invariant } from "../errors/error.ts";
-import { keyspaceOf, ownedSlice } from "../model/routing-map.ts";
+import { keyspaceOf, ownedSlice, type RoutingMap } from "../model/routing-map.ts";
 import { normalizeSlice, type Slice } from "../model/slice.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { GatePoint } from "./cutover-context.ts";
 
 /**
- * The gates of a plan: one at every shard that gives something away, a mirror at every shard that gets something.
+ * The gates of a plan under the map of today: one at every shard that gives something away, a mirror at every shard that gets something.
  * Sorted by shard name: several gates are always closed in the same order, so two jobs can not wait for each other.
  */
 export function gatePoints(
-  plan: Pick<Plan, "before" | "keyspace" | "moves"> & { readonly tables: readonly TableShape[] },
+  plan: Pick<Plan, "keyspace" | "moves"> & { readonly tables: readonly TableShape[] },
   sessions: ReadonlyMap<string, Session>,
+  map: RoutingMap,
 ): { readonly sources: readonly GatePoint[]; readonly targets: readonly GatePoint[] } {
-  const keyspace = keyspaceOf(plan.before, plan.keyspace);
+  const keyspace = keyspaceOf(map, plan.keyspace);
   const { tables } = plan;
   const point = (shard: string, role: "gate" | "mirror"): GatePoint => {
     const session = sessions.get(shard);
@@ -26,7 +27,7 @@ export function gatePoints(
     return {
       shard,
       session,
-      spec: { role, tables, slice, owned: ownedSlice(keyspace, shard), afterEpoch: plan.before.epoch },
+      spec: { role, tables, slice, owned: ownedSlice(keyspace, shard), afterEpoch: map.epoch },
     };
   };
   const shards = (side: "from" | "to"): string[] =>

@@ -1,4 +1,5 @@
 import { ShardliftError } from "../errors/error.ts";
+import { abortable } from "../lib/wait.ts";
 import { formatSlice } from "../model/slice.ts";
 import { reservedStart } from "./counters.ts";
 import type { Attempt, CutoverContext, CutoverOutline, GatePoint } from "./cutover-context.ts";
@@ -33,16 +34,16 @@ const hold: CutoverStep = {
     ),
   async run({ ports, sources, limits }, attempt) {
     // Together: the gate is what makes it safe, the routers' hold only makes it seamless (facts/control, 5).
-    const announced = ports.announce("hold", limits.maxPauseMs + limits.flipDeadlineMs);
-    try {
+    const close = async (): Promise<void> => {
       for (const point of sources) {
         const result = await point.session.gates.tryClose(point.spec, closeTryMs);
         if ("blockers" in result) throw new GateBusy(point.shard, result.blockers);
         attempt.held.push({ point, gate: result });
       }
-    } finally {
-      await announced;
-    }
+    };
+    const announced = ports.announce("hold", limits.maxPauseMs + limits.flipDeadlineMs);
+    const ends = await Promise.allSettled([close(), announced]);
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
   },
 };
 
@@ -67,7 +68,9 @@ const drain: CutoverStep = {
         `commit a marker at ${from}, read its log up to it, copy the last dirty keys to ${to}`,
     ),
   async run({ moves }, { signal }) {
-    await Promise.all(moves.map(async ({ tail }) => tail.drain(await tail.raise(), signal)));
+    await Promise.all(
+      moves.map(async ({ tail }) => tail.drain(await abortable(tail.raise(), signal), signal)),
+    );
   },
 };
 
@@ -167,16 +170,18 @@ const open: CutoverStep = {
 
 /** Done once, before the first attempt; nothing waits for them. */
 export async function prepareCutover(context: CutoverContext): Promise<void> {
+  // The mirrors stand since the job was prepared; armed again they are only looked at.
   const { ports, sources, targets, moves, limits } = context;
   await ports.journal("arm", "about");
   for (const { session, spec } of targets) await session.gates.arm(spec, limits.deadlineMs);
   for (const { session, spec } of sources) await session.gates.arm(spec, limits.deadlineMs);
   await ports.journal("arm", "did");
-  for (const { work } of moves) {
+  for (const [index, { work }] of moves.entries()) {
     for (const { shape } of work.tables) {
       const counter = await work.source.catalog.autoIncrement(shape);
-      if (counter !== undefined)
-        await work.target.catalog.raiseAutoIncrement(shape, reservedStart(shape.name, counter));
+      if (counter === undefined) continue;
+      const place = { index, targets: moves.length };
+      await work.target.catalog.raiseAutoIncrement(shape, reservedStart(shape.name, counter, place));
     }
   }
 }

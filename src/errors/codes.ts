@@ -70,6 +70,16 @@ export const codes = {
     meaning: "The slice has changed hands (or is about to): the job can not be aborted any more.",
     fix: "Run `shardlift resume` to bring the job to its end.",
   },
+  E_JOB_ENDED: {
+    exit: 2,
+    meaning: "The job has come to its end; nothing can be done with it any more.",
+    fix: "Look at `shardlift status`; start a new job.",
+  },
+  E_ABORT_BEGUN: {
+    exit: 2,
+    meaning: "An abort of the job was begun and cut short; the job can only be aborted.",
+    fix: "Run `shardlift abort` again.",
+  },
   E_NO_JOB: {
     exit: 2,
     meaning: "No job, or more than one, is there to choose from.",

@@ -9,7 +9,7 @@ import type { Plan } from "../plan/plan.ts";
 import type { JobDeps } from "./job-context.ts";
 import { clearRequest } from "./requests.ts";
 import { openSessions, type OpenSessions } from "./sessions.ts";
-import { ownershipOf, settleGates } from "./settle-cutover.ts";
+import { currentMapOf, ownershipIn, settleGates } from "./settle-cutover.ts";
 import { planOfJob } from "./start-job.ts";
 import { assertTransition, isEnded } from "./transitions.ts";
 
@@ -28,12 +28,14 @@ export async function abortJob(deps: JobDeps, job: string, signal: AbortSignal):
   await using claim = await JobClaim.take(deps.store, job, { runner: thisRunner() });
   const { record } = await requireJob(deps.store, job);
   if (record.state === "switched") throw refused(job, "the slice has moved");
-  if (isEnded(record.state)) throw refused(job, `it is ${record.state}`);
+  if (isEnded(record.state)) {
+    throw new ShardliftError("E_JOB_ENDED", `job ${job} is ${record.state}: there is nothing to take back`);
+  }
   assertTransition(record.state, "aborted");
   const plan = await planOfJob(deps.store, record);
   await claim.append("abort.about");
-  // A job that never got to its servers has nothing there.
-  const touched = record.state !== "planned";
+  // Before preflight has passed a job touches nothing, and what is at the target then is not the job's.
+  const touched = (await readJournal(deps.store, job)).some(({ kind }) => kind === "preflight.did");
   const result = touched ? await takeBack(deps, claim, plan, signal) : { rowsDeleted: 0, tablesDropped: [] };
   await deps.routing.withdraw(claim.claim);
   await unlockSlices(deps.store, claim.claim, plan.keyspace);
@@ -55,8 +57,9 @@ async function takeBack(
     await session.ledger.claim();
   }
   // Only now, under the newest token everywhere, does the map say something final.
-  if ((await ownershipOf(deps, plan)) === "target") throw refused(claim.job, "the slice has moved");
-  const gates = gatePoints(plan, sessions.all);
+  const map = await currentMapOf(deps);
+  if (ownershipIn(map, plan) === "target") throw refused(claim.job, "the slice has moved");
+  const gates = gatePoints(plan, sessions.all, map);
   await settleGates(claim.job, "source", gates);
   for (const { session, spec } of [...gates.sources, ...gates.targets]) await session.gates.disarm(spec);
   const result = await emptyTargets(deps, claim, plan, sessions, signal);

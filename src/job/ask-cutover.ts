@@ -10,13 +10,17 @@ import { cutoverLimits } from "./cutover-ports.ts";
 import type { JobDeps } from "./job-context.ts";
 import { readRequest, sendRequest } from "./requests.ts";
 import { openSessions } from "./sessions.ts";
+import { currentMapOf } from "./settle-cutover.ts";
 import { planOfJob } from "./start-job.ts";
 
 /** What the runner leaves in the job's record after the flip. */
 export const cutoverRecordSchema = z.object({
   epoch: z.number(),
-  attempts: z.number(),
-  pause: z.object({ untilCommittedMs: z.number(), untilOpenMs: z.number(), hostLossMs: z.number() }),
+  /** Missing when the cutover was settled after a failure. */
+  attempts: z.number().optional(),
+  pause: z
+    .object({ untilCommittedMs: z.number(), untilOpenMs: z.number(), hostLossMs: z.number() })
+    .optional(),
   reverseFrom: z.record(z.string(), z.string()),
   unconfirmed: z.array(z.string()),
 });
@@ -72,7 +76,7 @@ export async function previewCutover(deps: JobDeps, job: string): Promise<string
   await using sessions = await openSessions(deps, plan, { storeId: deps.store.storeId, job, token: 0 });
   return describeCutover({
     plannedEpoch: plan.before.epoch,
-    ...gatePoints(plan, sessions.all),
+    ...gatePoints(plan, sessions.all, await currentMapOf(deps)),
     moves: plan.moves,
     limits: cutoverLimits(deps.config, answerMs),
   });

@@ -33,8 +33,7 @@ export function cutoverContext(context: JobContext, deadlineMs: number): Cutover
           next: plan.after,
           deadlineMs: flipMs,
         }),
-      publish: () => publishUnconfirmed(context),
-      journal: (step, at, data) => context.journal(step, at, data),
+      journal: (step, at, data) => context.book.journal(step, at, data),
     },
   };
 }

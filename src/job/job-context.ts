@@ -1,14 +1,15 @@
 import type { Config } from "../config/config.ts";
 import type { JobClaim } from "../control/job-claim.ts";
 import type { ControlStore } from "../control/store.ts";
-import type { CutoverResult, GatePoint, MoveRun } from "../cutover/cutover-context.ts";
+import type { GatePoint, MoveRun } from "../cutover/cutover-context.ts";
 import type { Endpoint, Engine, Session } from "../engines/engine.ts";
 import type { Throttle } from "../copy/throttle.ts";
 import type { Background } from "../lib/background.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { RoutingStore } from "../routing/routing-store.ts";
-import type { JobState, Reporter } from "./events.ts";
+import type { Reporter } from "./events.ts";
+import type { JobBook } from "./job-book.ts";
 import type { ProgressMeter } from "./progress-meter.ts";
 
 /** Enough to read from the servers of the configuration. */
@@ -51,10 +52,5 @@ export interface JobContext {
   readonly gates: { readonly sources: readonly GatePoint[]; readonly targets: readonly GatePoint[] };
   readonly meter: ProgressMeter;
   readonly throttle: Throttle;
-  setState(state: JobState, reason?: string): Promise<void>;
-  /** The flip is done: state and figures in one write. */
-  switched(result: CutoverResult): Promise<void>;
-  /** Keeps an error where `status` and an asking process find it. */
-  remember(error: unknown): Promise<void>;
-  journal(step: string, at: "about" | "did", data?: Readonly<Record<string, unknown>>): Promise<void>;
+  readonly book: JobBook;
 }

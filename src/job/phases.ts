@@ -5,10 +5,11 @@ import type { CutoverResult } from "../cutover/cutover-context.ts";
 import type { ErrorCode } from "../errors/codes.ts";
 import { ShardliftError } from "../errors/error.ts";
 import { firstLine } from "../lib/first-line.ts";
-import { sleep } from "../lib/wait.ts";
+import { abortable, sleep } from "../lib/wait.ts";
 import { cutoverContext } from "./cutover-ports.ts";
 import type { JobContext } from "./job-context.ts";
 import { waitForRequest } from "./requests.ts";
+import { tellUnconfirmed } from "./settle-run.ts";
 
 /**
  * The table of contents of a job. Each phase is one function; what it does lies in the folder of its name. The tail
@@ -21,7 +22,7 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
   const { deps, moves, meter, background, signal } = context;
   const { threads, chunkTargetMs, bytesPerSecond } = deps.config.copy;
   const pace = new Pace(Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined);
-  await context.setState("copying");
+  await context.book.setState("copying");
   background.run((stop) => context.throttle.run(stop));
   // Both run beside everything that follows: the tail until the flip, the verifier until every chunk is compared.
   for (const phase of ["tail", "verify"] as const) deps.reporter.event({ kind: "phase", phase, at: "start" });
@@ -41,18 +42,19 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
       },
     });
     await copier.run(signal);
-    for (const { shape } of work.tables) await work.target.catalog.buildDeferredIndexes(shape);
+    for (const { shape } of work.tables)
+      await abortable(work.target.catalog.buildDeferredIndexes(shape), signal);
   }
-  await context.journal("copy", "did");
+  await context.book.journal("copy", "did");
   return context.options.until === "copied" ? { kind: "stop-here", why: "copied" } : { kind: "done" };
 }
 
 /** Drains the log once and waits until every chunk was compared. */
 export async function verifyPhase(context: JobContext): Promise<PhaseEnd> {
   const { moves, signal, options } = context;
-  await context.setState("catching-up");
+  await context.book.setState("catching-up");
   for (const { tail } of moves) await tail.passed(await tail.raise(), signal);
-  await context.setState("verifying");
+  await context.book.setState("verifying");
   for (const { tail, verifier } of moves) {
     while (!verifier.settled) {
       tail.throwIfFailed();
@@ -60,7 +62,7 @@ export async function verifyPhase(context: JobContext): Promise<PhaseEnd> {
     }
     verifier.throwIfDifferent();
   }
-  await context.journal("verify", "did");
+  await context.book.journal("verify", "did");
   return options.until === "verified" ? { kind: "stop-here", why: "verified" } : { kind: "done" };
 }
 
@@ -69,24 +71,38 @@ export type CutoverEnd = PhaseEnd | { readonly kind: "switched"; readonly result
 /** Waits at `ready` for the operator's word, unless the cutover is automatic; then moves the ownership. */
 export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
   const { options } = context;
-  await context.setState("ready");
+  await context.book.setState("ready");
   if (options.until === "ready") return { kind: "stop-here", why: "ready" };
   for (;;) {
     const request = options.cutover === "manual" ? await waitForRequest(context) : undefined;
-    await context.setState("cutting-over");
+    await context.book.setState("cutting-over");
     try {
-      const result = await cutOver(cutoverContext(context, request?.deadlineMs ?? options.cutoverDeadlineMs));
-      await context.switched(result);
-      context.deps.reporter.event({ kind: "phase", phase: "tail", at: "done" });
-      return { kind: "switched", result };
+      return {
+        kind: "switched",
+        result: await switchOver(context, request?.deadlineMs ?? options.cutoverDeadlineMs),
+      };
     } catch (error) {
       if (error instanceof PastNoReturn) throw error;
-      await context.setState("ready", firstLine(error));
+      await context.book.setState("ready", firstLine(error));
       // The operator who asked is told, and may ask again; the source serves as before.
       if (options.cutover === "auto" || !isNotDone(error)) throw error;
-      await context.remember(error);
+      await context.book.remember(error);
     }
   }
+}
+
+/** After the flip nothing may look as if it had not happened: what fails then is settled by the map, or only told. */
+async function switchOver(context: JobContext, deadlineMs: number): Promise<CutoverResult> {
+  const { book, deps, claim } = context;
+  const result = await cutOver(cutoverContext(context, deadlineMs));
+  try {
+    await book.setState("switched", undefined, { cutover: { ...result } });
+    await deps.routing.withdraw(claim.claim);
+  } catch (error) {
+    throw new PastNoReturn(error);
+  }
+  deps.reporter.event({ kind: "phase", phase: "tail", at: "done" });
+  return { ...result, unconfirmed: await tellUnconfirmed(deps) };
 }
 
 const notDone: ReadonlySet<ErrorCode> = new Set(["E_CUTOVER_NOT_DONE", "E_GATE_NOT_ARMED"]);

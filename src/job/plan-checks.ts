@@ -4,7 +4,7 @@ import { keyspaceOf } from "../model/routing-map.ts";
 import type { Plan } from "../plan/plan.ts";
 import { refuseBlockers, runPreflight, type PreflightReport } from "../preflight/preflight.ts";
 import type { JobDeps, ServerAccess } from "./job-context.ts";
-import { ownershipOf } from "./settle-cutover.ts";
+import { currentMapOf, ownershipIn } from "./settle-cutover.ts";
 
 /**
  * Compares what a plan was made from with what is there now; refuses a stale one before anything is touched. A plan
@@ -17,7 +17,7 @@ export async function refuseStalePlan(
   { fresh }: { readonly fresh: boolean },
 ): Promise<void> {
   const reasons: string[] = [];
-  if ((await ownershipOf(deps, plan)) === "target")
+  if (ownershipIn(await currentMapOf(deps), plan) === "target")
     reasons.push("the slices belong to their new shards already");
   for (const [shard, session] of sessions) {
     const planned = plan.servers[shard];
@@ -30,7 +30,11 @@ export async function refuseStalePlan(
     reasons.push(...(await changedTables(plan, shard, sessions.get(shard))));
   }
   if (reasons.length > 0)
-    throw new ShardliftError("E_STALE_PLAN", `the plan is stale: ${reasons.join("; ")}`);
+    throw new ShardliftError(
+      "E_STALE_PLAN",
+      `the plan is stale: ${reasons.join("; ")}`,
+      fresh ? {} : { next: "shardlift abort, then plan again" },
+    );
 }
 
 async function changedTables(plan: Plan, shard: string, session: Session | undefined): Promise<string[]> {

@@ -37,6 +37,11 @@ export class ProgressMeter {
     this.#bytes += bytes;
   }
 
+  /** Rows that this run has copied. */
+  get rows(): number {
+    return this.#rows;
+  }
+
   snapshot(phase: PhaseName): Progress {
     const tables = this.#moves.flatMap(({ work }) => work.tables.map((table) => this.#tableProgress(table)));
     const percent = mean(tables.map((table) => table.percent));
@@ -81,7 +86,9 @@ export class ProgressMeter {
     if (coverage.complete) return 100;
     const extent = this.#extents.get(table);
     const gap = coverage.nextGap();
-    if (extent === undefined || gap?.from === undefined) return 0;
+    // The last chunk is in flight.
+    if (gap === undefined) return 99.9;
+    if (extent === undefined || gap.from === undefined) return 0;
     const work = this.#moves.find((move) => move.work.tables.includes(table))?.work;
     const share = work?.source.reader.share(table.shape, extent, gap.from) ?? 0;
     return Math.min(99.9, Math.max(0, share * 100));

@@ -1,31 +1,33 @@
 import { JobClaim } from "../control/job-claim.ts";
-import { requireJob, type JobRecord } from "../control/job-records.ts";
+import { readJob, requireJob, type JobRecord } from "../control/job-records.ts";
 import { readJournal } from "../control/journal.ts";
 import { thisRunner } from "../control/runner.ts";
 import { lockSlice, unlockSlices } from "../control/slice-locks.ts";
-import { gatePoints } from "../cutover/gate-points.ts";
+import { Throttle } from "../copy/throttle.ts";
 import { PastNoReturn } from "../cutover/cutover.ts";
 import type { CutoverResult } from "../cutover/cutover-context.ts";
+import { gatePoints } from "../cutover/gate-points.ts";
 import type { Session } from "../engines/engine.ts";
 import { ShardliftError } from "../errors/error.ts";
-import { Throttle } from "../copy/throttle.ts";
 import { Background } from "../lib/background.ts";
 import { firstLine } from "../lib/first-line.ts";
 import { sleep } from "../lib/wait.ts";
 import { keyspaceOf } from "../model/routing-map.ts";
 import type { Plan } from "../plan/plan.ts";
-import { publishUnconfirmed } from "./cutover-ports.ts";
 import type { JobState, PhaseName } from "./events.ts";
+import { JobBook } from "./job-book.ts";
 import type { JobContext, JobDeps, RunOptions } from "./job-context.ts";
 import { copyPhase, cutoverPhase, verifyPhase, type CutoverEnd } from "./phases.ts";
 import { preflightPlan, refuseStalePlan } from "./plan-checks.ts";
 import { prepareMove, type PrepareContext } from "./prepare.ts";
 import { ProgressMeter, readExtents } from "./progress-meter.ts";
 import { writeProgress } from "./progress-record.ts";
+import { clearRequest } from "./requests.ts";
 import { openSessions } from "./sessions.ts";
-import { ownershipOf, settleGates } from "./settle-cutover.ts";
+import { currentMapOf } from "./settle-cutover.ts";
+import { settle, settleAfterFailure } from "./settle-run.ts";
 import { planOfJob } from "./start-job.ts";
-import { assertTransition } from "./transitions.ts";
+import { isEnded } from "./transitions.ts";
 
 /** How a run ended; `why` is what it waits for when the job is not switched. */
 export interface JobEnd {
@@ -37,13 +39,14 @@ export interface JobEnd {
 }
 
 export interface RunFigures {
-  readonly copy: { readonly rows: number; readonly seconds: number };
+  /** What this run has copied, and what all runs of the job have. */
+  readonly copy: { readonly rows: number; readonly seconds: number; readonly rowsOfAllRuns: number };
   readonly verify: { readonly rows: number; readonly mismatches: number };
 }
 
 const progressEveryMs = 500;
-/** After a failed cutover the run's own signal has ended already. */
-const publishMs = 30_000;
+/** Arming the mirror waits for transactions on tables that nobody should use yet. */
+const armMirrorMs = 60_000;
 
 /**
  * Runs a job from wherever it stands: a new one from the start, an interrupted one from its checkpoints. Takes the
@@ -57,47 +60,73 @@ export async function runJob(
 ): Promise<JobEnd> {
   await using claim = await JobClaim.take(deps.store, job, { runner: thisRunner() });
   const { record } = await requireJob(deps.store, job);
+  if (record.state === "switched") return ended(job, record, "nothing is left to do");
+  await refuseEnded(deps, record);
   const plan = await planOfJob(deps.store, record);
-  const run = new Run(deps, plan, claim, record.state);
-  if (record.state === "switched")
-    return { job, state: "switched", why: "nothing is left to do", cutover: undefined, figures: undefined };
+  const book = new JobBook(claim, deps.reporter, record.state);
+  const run = new Run(deps, plan, claim, book);
   try {
     return await run.go(options, interrupt);
   } catch (error) {
-    await run.remember(error);
+    await book.remember(error);
     throw error;
   }
 }
 
-/** One run of a job: the only writer of its state. */
+function ended(job: string, { state }: Pick<JobRecord, "state">, why: string): JobEnd {
+  return { job, state, why, cutover: undefined, figures: undefined };
+}
+
+async function refuseEnded(deps: JobDeps, { id, state }: JobRecord): Promise<void> {
+  if (isEnded(state)) {
+    throw new ShardliftError("E_JOB_ENDED", `job ${id} is ${state}: there is nothing to go on with`);
+  }
+  const journal = await readJournal(deps.store, id);
+  if (!journal.some(({ kind }) => kind === "abort.about")) return;
+  throw new ShardliftError("E_ABORT_BEGUN", `an abort of job ${id} was begun and cut short`, {
+    next: `shardlift abort ${id}`,
+  });
+}
+
+/** One run of a job. */
 class Run {
   readonly #deps: JobDeps;
   readonly #plan: Plan;
   readonly #claim: JobClaim;
-  #state: JobState;
+  readonly #book: JobBook;
 
-  constructor(deps: JobDeps, plan: Plan, claim: JobClaim, state: JobState) {
+  constructor(deps: JobDeps, plan: Plan, claim: JobClaim, book: JobBook) {
     this.#deps = deps;
     this.#plan = plan;
     this.#claim = claim;
-    this.#state = state;
+    this.#book = book;
   }
 
   async go(options: RunOptions, interrupt: AbortSignal): Promise<JobEnd> {
-    await this.#setState("preparing");
     const journal = await readJournal(this.#deps.store, this.#claim.job);
+    const fresh = !journal.some(({ kind }) => kind === "preflight.did");
+    await this.#book.setState("preparing");
+    // What an operator asked of an earlier run is not meant for this one.
+    await clearRequest(this.#deps.store, this.#claim.job);
     await using background = new Background();
     const signal = AbortSignal.any([interrupt, background.signal, this.#claim.lost]);
-    await using sessions = await openSessions(this.#deps, this.#plan, this.#claim.claim);
+    await using stack = new AsyncDisposableStack();
+    const sessions = await this.#unlessRefused(fresh, async () =>
+      stack.use(await openSessions(this.#deps, this.#plan, this.#claim.claim)),
+    );
+    // A run that died inside its cutover left gates that have to follow the map before anything else happens.
     if (journal.some(({ kind }) => kind === "commit-closed.about")) {
-      const ended = await this.#settleCutover(sessions.all, signal);
-      if (ended !== undefined) return ended;
+      if ((await settle(this.#settleContext(), sessions.all)) === "target") {
+        return ended(this.#claim.job, { state: "switched" }, "the map had been flipped; the target is open");
+      }
     }
-    const fresh = !journal.some(({ kind }) => kind === "preflight.did");
-    const moves = await this.#phase("prepare", async () => {
-      await this.#check(fresh, sessions.all, signal);
+    const moves = await this.#book.phase("prepare", async () => {
+      await this.#unlessRefused(fresh, () => this.#check(fresh, sessions.all, signal));
       return await this.#prepare(sessions.all, signal);
     });
+    const gates = gatePoints(this.#plan, sessions.all, await currentMapOf(this.#deps));
+    // From here on nobody but the tool writes to the slice at its new shard: what is verified stays so.
+    for (const { session, spec } of gates.targets) await session.gates.arm(spec, armMirrorMs);
     const throttle = new Throttle([...sessions.all.values()], this.#deps.config.throttle);
     return await this.#work({
       deps: this.#deps,
@@ -109,50 +138,55 @@ class Run {
       signal,
       sessions: sessions.all,
       moves,
-      gates: gatePoints(this.#plan, sessions.all),
+      gates,
       meter: new ProgressMeter(moves, await readExtents(moves), () => throttle.reason),
       throttle,
-      setState: (state, reason) => this.#setState(state, reason),
-      switched: (result) => this.#setState("switched", undefined, { cutover: { ...result } }),
-      remember: (error) => this.remember(error),
-      journal: (step, at, data) => this.#journal(step, at, data),
+      book: this.#book,
     });
   }
 
-  /** The first error in full, where `status` finds it; an interrupt is no error. */
-  async remember(error: unknown): Promise<void> {
-    if (this.#claim.lost.aborted) return;
-    const interrupted = error instanceof ShardliftError && error.code === "E_INTERRUPTED";
-    if (interrupted) return;
-    const text = error instanceof Error ? error.message : String(error);
-    const code = error instanceof ShardliftError ? error.code : "E_BUG";
-    await this.#claim.update((record: JobRecord) => ({
-      ...record,
-      error: record["error"] ?? { code, message: text, at: new Date().toISOString() },
-      lastError: { code, message: text, at: new Date().toISOString() },
-    }));
-  }
-
-  /** Nothing is touched before this has passed; a new job that it refuses is over, and the slice is free again. */
-  async #check(fresh: boolean, sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<void> {
-    const { keyType } = keyspaceOf(this.#plan.before, this.#plan.keyspace);
+  /** A new job that is refused before it has touched anything is over, and the slice is free again. */
+  async #unlessRefused<T>(fresh: boolean, work: () => Promise<T>): Promise<T> {
     try {
-      await refuseStalePlan(this.#deps, this.#plan, sessions, { fresh });
-      await lockSlice(this.#deps.store, this.#claim.claim, this.#plan.keyspace, {
-        keyType,
-        slice: this.#plan.moves.flatMap((move) => move.slice),
-      });
-      if (!fresh) return;
-      for (const { where, why } of await preflightPlan(this.#deps, this.#plan, sessions, signal)) {
-        this.#deps.reporter.event({ kind: "note", level: "warning", text: `${where}: ${why}` });
-      }
-      await this.#journal("preflight", "did");
+      return await work();
     } catch (error) {
-      if (fresh) {
+      if (fresh && !this.#claim.lost.aborted) {
         await unlockSlices(this.#deps.store, this.#claim.claim, this.#plan.keyspace);
-        await this.#setState("aborted", firstLine(error));
+        await this.#book.setState("aborted", firstLine(error));
       }
       throw error;
+    }
+  }
+
+  /** Nothing is touched before this has passed. */
+  async #check(fresh: boolean, sessions: ReadonlyMap<string, Session>, signal: AbortSignal): Promise<void> {
+    const { moves, keyspace, before } = this.#plan;
+    await refuseStalePlan(this.#deps, this.#plan, sessions, { fresh });
+    await this.#refuseOldStore(sessions);
+    await lockSlice(this.#deps.store, this.#claim.claim, keyspace, {
+      keyType: keyspaceOf(before, keyspace).keyType,
+      slice: moves.flatMap((move) => move.slice),
+      from: [...new Set(moves.map((move) => move.from))],
+      to: [...new Set(moves.map((move) => move.to))],
+    });
+    if (!fresh) return;
+    for (const { where, why } of await preflightPlan(this.#deps, this.#plan, sessions, signal)) {
+      this.#deps.reporter.event({ kind: "note", level: "warning", text: `${where}: ${why}` });
+    }
+    await this.#book.journal("preflight", "did");
+  }
+
+  /** A server that carries a job of this store, which the store does not know: an old copy of the store was put back. */
+  async #refuseOldStore(sessions: ReadonlyMap<string, Session>): Promise<void> {
+    for (const session of sessions.values()) {
+      for (const { storeId, job } of await session.ledger.claims()) {
+        if (storeId !== this.#deps.store.storeId || (await readJob(this.#deps.store, job)) !== undefined)
+          continue;
+        throw new ShardliftError(
+          "E_STORE_WENT_BACK",
+          `${session.server.shard} carries job ${job} of this control store, which the store does not know: an older copy of it was put back`,
+        );
+      }
     }
   }
 
@@ -167,7 +201,7 @@ class Run {
       plan: this.#plan,
       sessions,
       signal,
-      journal: (step, at, data) => this.#journal(step, at, data),
+      journal: (step, at, data) => this.#book.journal(step, at, data),
     };
     const moves = [];
     for (const move of this.#plan.moves) moves.push(await prepareMove(context, move));
@@ -179,10 +213,14 @@ class Run {
     const startedAt = performance.now();
     let copySeconds = 0;
     let phase: PhaseName = "copy";
+    const snapshot = async (): Promise<void> => {
+      const progress = meter.snapshot(phase);
+      this.#deps.reporter.event({ kind: "progress", progress });
+      await saveQuietly(() => writeProgress(this.#deps.store, this.#claim, progress));
+    };
     background.run(async (stop) => {
       while (!stop.aborted) {
-        this.#deps.reporter.event({ kind: "progress", progress: meter.snapshot(phase) });
-        await writeProgress(this.#deps.store, this.#claim, meter.snapshot(phase));
+        await snapshot();
         await sleep(progressEveryMs, stop);
       }
     });
@@ -191,127 +229,53 @@ class Run {
         if (next === "verify") copySeconds = (performance.now() - startedAt) / 1_000;
         phase = next;
       });
-      await stopBeside(context);
-      await writeProgress(this.#deps.store, this.#claim, meter.snapshot(phase));
+      // The flip stands: what still fails here is told by the next run, and changes nothing.
+      await (end.kind === "switched" ? quietly(() => stopBeside(context)) : stopBeside(context));
+      await snapshot();
       return this.#end(context, end, copySeconds);
     } catch (error) {
       await quietly(() => stopBeside(context));
-      return await this.#afterFailure(context, error, copySeconds);
+      await snapshot();
+      if (!(error instanceof PastNoReturn)) throw error;
+      await settleAfterFailure(this.#settleContext(), error.cause);
+      return this.#end(context, { kind: "stop-here", why: "settled after a failure" }, copySeconds);
     }
   }
 
   async #phases(context: JobContext, entered: (phase: PhaseName) => void): Promise<CutoverEnd> {
     entered("copy");
-    const copied = await this.#phase("copy", () => copyPhase(context), context.meter);
+    const copied = await this.#book.phase("copy", () => copyPhase(context), context.meter);
     entered("verify");
     if (copied.kind === "stop-here") return copied;
-    const verified = await this.#phase("verify", () => verifyPhase(context), context.meter);
+    const verified = await this.#book.phase("verify", () => verifyPhase(context), context.meter);
     if (verified.kind === "stop-here") return verified;
     entered("cutover");
-    return await this.#phase("cutover", () => cutoverPhase(context));
+    return await this.#book.phase("cutover", () => cutoverPhase(context));
   }
 
-  /** An attempt that failed after COMMIT closed is settled at once: the slice must not stay shut (DESIGN 4, 6). */
-  async #afterFailure(context: JobContext, error: unknown, copySeconds: number): Promise<JobEnd> {
-    if (!(error instanceof PastNoReturn)) throw error;
-    const cause: unknown = error.cause;
-    await this.#claim.retake();
-    await using sessions = await openSessions(this.#deps, this.#plan, this.#claim.claim);
-    for (const session of sessions.all.values()) await session.ledger.claim();
-    const ownership = await ownershipOf(this.#deps, this.#plan);
-    await settleGates(context.job, ownership, gatePoints(this.#plan, sessions.all));
-    await this.#deps.routing.withdraw(this.#claim.claim);
-    if (ownership === "source") {
-      await this.#setState("ready", "the cutover failed; the gate is open again");
-      throw cause;
-    }
-    const unconfirmed = await publishUnconfirmed({
-      deps: this.#deps,
-      signal: AbortSignal.timeout(publishMs),
-    });
-    await this.#setState("switched");
-    return this.#end(
-      context,
-      { kind: "stop-here", why: `switched after a failure: ${unconfirmed.join("; ")}` },
-      copySeconds,
-    );
-  }
-
-  /** A run that died inside its cutover left gates that have to follow the map before anything else happens. */
-  async #settleCutover(
-    sessions: ReadonlyMap<string, Session>,
-    signal: AbortSignal,
-  ): Promise<JobEnd | undefined> {
-    for (const session of sessions.values()) await session.ledger.claim();
-    const ownership = await ownershipOf(this.#deps, this.#plan);
-    await settleGates(this.#claim.job, ownership, gatePoints(this.#plan, sessions));
-    await this.#deps.routing.withdraw(this.#claim.claim);
-    if (ownership === "source") return undefined;
-    await publishUnconfirmed({ deps: this.#deps, signal });
-    await this.#setState("switched");
-    return {
-      job: this.#claim.job,
-      state: "switched",
-      why: "the map had been flipped; the target is open",
-      cutover: undefined,
-      figures: undefined,
-    };
+  #settleContext(): Parameters<typeof settle>[0] {
+    return { deps: this.#deps, plan: this.#plan, claim: this.#claim, book: this.#book };
   }
 
   #end(context: JobContext, end: CutoverEnd, copySeconds: number): JobEnd {
-    const rows = context.moves
-      .flatMap(({ work }) => work.tables)
-      .reduce((sum, table) => sum + table.rowsLoaded, 0);
+    const tables = context.moves.flatMap(({ work }) => work.tables);
     return {
       job: context.job,
-      state: this.#state,
-      why: end.kind === "stop-here" ? end.why : undefined,
+      state: this.#book.state,
+      why: end.kind === "stop-here" && end.why !== this.#book.state ? end.why : undefined,
       cutover: end.kind === "switched" ? end.result : undefined,
       figures: {
-        copy: { rows, seconds: copySeconds },
+        copy: {
+          rows: context.meter.rows,
+          seconds: copySeconds,
+          rowsOfAllRuns: tables.reduce((sum, table) => sum + table.rowsLoaded, 0),
+        },
         verify: {
           rows: context.moves.reduce((sum, { verifier }) => sum + verifier.rows, 0),
           mismatches: context.moves.reduce((sum, { verifier }) => sum + verifier.mismatches.length, 0),
         },
       },
     };
-  }
-
-  async #phase<T>(phase: PhaseName, work: () => Promise<T>, meter?: ProgressMeter): Promise<T> {
-    const { reporter } = this.#deps;
-    // Verification was begun with the copy; its phase here is the wait for its end.
-    if (phase !== "verify") reporter.event({ kind: "phase", phase, at: "start" });
-    try {
-      const result = await work();
-      if (meter !== undefined) reporter.event({ kind: "progress", progress: meter.snapshot(phase) });
-      reporter.event({ kind: "phase", phase, at: "done" });
-      return result;
-    } catch (error) {
-      reporter.event({
-        kind: "phase",
-        phase,
-        at: "stopped",
-        text: error instanceof Error ? error.message : String(error),
-      });
-      throw error;
-    }
-  }
-
-  async #setState(
-    state: JobState,
-    reason?: string,
-    facts: Readonly<Record<string, unknown>> = {},
-  ): Promise<void> {
-    if (state === this.#state) return;
-    assertTransition(this.#state, state);
-    // A reason belongs to the state that it was given with.
-    await this.#claim.update((record) => ({ ...record, ...facts, state, reason }));
-    this.#state = state;
-    this.#deps.reporter.event({ kind: "state", state, ...(reason === undefined ? {} : { reason }) });
-  }
-
-  async #journal(step: string, at: "about" | "did", data?: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#claim.append(`${step}.${at}`, data ?? null);
   }
 }
 
@@ -324,4 +288,11 @@ async function stopBeside({ background, moves }: JobContext): Promise<void> {
 /** For clean-up after an error that is about to be thrown: a second error must not hide the first one. */
 async function quietly(work: () => Promise<void>): Promise<void> {
   await Promise.allSettled([work()]);
+}
+
+/** A snapshot that is lost is no harm; a lost job is told by the claim itself. */
+async function saveQuietly(work: () => Promise<void>): Promise<void> {
+  await work().catch((error: unknown) => {
+    if (!(error instanceof ShardliftError)) throw error;
+  });
 }

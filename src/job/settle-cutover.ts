@@ -9,11 +9,8 @@ import type { JobDeps } from "./job-context.ts";
 /** Who owns the slices of a plan now, as the map says. */
 export type Ownership = "source" | "target";
 
-/**
- * Reads who owns the moved slices. Throws E_OWNERSHIP_UNKNOWN when the map can not be read, E_STALE_PLAN when another
- * job has given them to a third shard.
- */
-export async function ownershipOf(deps: JobDeps, plan: Plan): Promise<Ownership> {
+/** The map of now. Throws E_OWNERSHIP_UNKNOWN when it can not be read. */
+export async function currentMapOf(deps: JobDeps): Promise<RoutingMap> {
   let map: RoutingMap | undefined;
   try {
     map = await deps.routing.currentMap();
@@ -22,6 +19,11 @@ export async function ownershipOf(deps: JobDeps, plan: Plan): Promise<Ownership>
   }
   if (map === undefined)
     throw new ShardliftError("E_OWNERSHIP_UNKNOWN", "the control store has no routing map");
+  return map;
+}
+
+/** Who owns the moved slices. Throws E_STALE_PLAN when another job has given them to a third shard. */
+export function ownershipIn(map: RoutingMap, plan: Plan): Ownership {
   const keyspace = keyspaceOf(map, plan.keyspace);
   const owns = (shard: string, slice: Slice): boolean =>
     JSON.stringify(intersectSlices(keyspace.keyType, ownedSlice(keyspace, shard), slice)) ===

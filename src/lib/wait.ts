@@ -12,6 +12,24 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 /**
+ * Stops waiting for a promise when the signal is aborted; the work behind it goes on, and its end is not looked at any
+ * more. Only for work that may be left alone.
+ */
+export async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    // A failure after the wait has ended must not become an unhandled one.
+    void work.catch(() => undefined);
+  }
+}
+
+/**
  * A condition variable: `wait` resolves at the next `notify` or after the time limit, whichever is first. The caller
  * looks at its condition again in a loop, so a spurious wake does no harm.
  */

@@ -44,7 +44,7 @@ export async function buildSplitPlan(deps: ServerAccess, map: RoutingMap, wish: 
   const at = wish.at ?? (await sampleKeys(source, tables, ownedSlice(keyspace, wish.shard), wish));
   const after = splitMap(map, { ...request, at }, shards);
   const moves = movesBetween(map, after, keyspaceName);
-  const points = gatePoints({ keyspace: keyspaceName, before: map, moves, tables }, sessions.all);
+  const points = gatePoints({ keyspace: keyspaceName, moves, tables }, sessions.all, map);
   const facts: MoveFacts[] = [];
   for (const move of moves) facts.push(await factsOf(move, tables, sessions.all, points));
   return makePlan({

@@ -26,10 +26,7 @@ export interface PlanInput {
   readonly maxPauseMs: number;
 }
 
-/**
- * Rows a second of one copy on two cores, measured end to end (docs/benchmarks.md): the range of an estimate, never
- * used for progress.
- */
+/** Rows a second of one copy on two cores (test/bench/split.ts): the range of an estimate, never used for progress. */
 const copyRowsPerSecond = { slow: 30_000, fast: 150_000 };
 /** Lock wait of about one transaction, drain, last keys, flip. */
 const expectedPauseMs = 60;
@@ -83,6 +80,11 @@ function stepsOf(input: PlanInput, facts: MoveFacts): PlanStep[] {
   return [
     { phase: "prepare", what: `save the log position of ${move.from} at ${move.to}`, statements: create },
     {
+      phase: "prepare",
+      what: `arm the mirror gate at ${move.to}: nobody but the tool writes to the slice there until the flip`,
+      statements: [...facts.mirror.statements],
+    },
+    {
       phase: "copy",
       what: `copy ${formatSlice(move.slice)} of ${names} from ${move.from} to ${move.to}`,
       statements: [],
@@ -102,7 +104,6 @@ function stepsOf(input: PlanInput, facts: MoveFacts): PlanStep[] {
       what: `compare ${move.from} and ${move.to} by chunk hashes, then by key`,
       statements: [],
     },
-    { phase: "cutover", what: `arm the gate at ${move.from}`, statements: [...facts.gate.statements] },
     { phase: "cutover", what: `arm the mirror gate at ${move.to}`, statements: [...facts.mirror.statements] },
     {
       phase: "cutover",

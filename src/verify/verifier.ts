@@ -10,6 +10,8 @@ const bucketCount = 256;
 const batchKeys = 1_000;
 /** How long a look waits for its keys to come to rest. */
 const maxCleanMs = 300;
+/** Beyond this many keys written since their chunk was verified, they come before the next chunk: memory is bounded. */
+const maxUnproven = 100_000;
 /** More would not fit a pause; the attempt is given up and tried again (DESIGN, verification). */
 const maxKeysInGate = 20_000;
 
@@ -80,20 +82,24 @@ export class Verifier {
     }
   }
 
-  /** Inside the gate, after the drain: nothing moves any more, so every difference is real. */
+  /**
+   * Inside the gate, after the drain: nothing moves any more, so every difference is real. Keys that the background
+   * loop has in hand are compared here too: they are still in their sets.
+   */
   async verifyLast(signal: AbortSignal): Promise<void> {
     for (const table of this.#move.tables) {
-      if (table.unproven.size > maxKeysInGate) {
+      const keys = [...new Set([...table.unproven, ...this.#queue(table).suspects])];
+      if (keys.length > maxKeysInGate) {
         throw new ShardliftError(
           "E_CUTOVER_NOT_DONE",
-          `${table.unproven.size} keys of ${table.shape.name} were written since they were verified; at most ${maxKeysInGate} are checked inside the gate`,
+          `${keys.length} keys of ${table.shape.name} were written since they were verified; at most ${maxKeysInGate} are checked inside the gate`,
           { retryable: true },
         );
       }
-      while (table.unproven.size > 0) {
+      for (let index = 0; index < keys.length; index += batchKeys) {
         signal.throwIfAborted();
-        for (const found of await this.#compare(table, takeFrom(table.unproven, batchKeys)))
-          this.#report(table, found);
+        const differing = await this.#compare(table, keys.slice(index, index + batchKeys));
+        for (const found of differing) this.#report(table, found);
       }
     }
     this.throwIfDifferent();
@@ -102,28 +108,45 @@ export class Verifier {
   /** Does one piece of work; false when there is none. */
   async #step(signal: AbortSignal): Promise<boolean> {
     this.#tail.throwIfFailed();
-    for (const table of this.#move.tables) {
-      const interval = this.#nextInterval(table);
-      if (interval !== undefined) {
-        await this.#verifyInterval(table, interval);
-        return true;
-      }
-    }
-    for (const table of this.#move.tables) {
-      const { suspects } = this.#queue(table);
-      const keys = [...suspects].slice(0, batchKeys);
-      if (keys.length === 0) continue;
-      await this.#prove(table, keys, signal);
-      for (const key of keys) suspects.delete(key);
+    const tables = this.#move.tables;
+    for (const table of tables) {
+      const interval = table.unproven.size > maxUnproven ? undefined : this.#nextInterval(table);
+      if (interval === undefined) continue;
+      await this.#verifyInterval(table, interval);
       return true;
     }
-    for (const table of this.#move.tables) {
-      const keys = takeFrom(table.unproven, batchKeys);
-      if (keys.length === 0) continue;
-      await this.#verifyKeys(table, keys, signal);
-      if (keys.length >= batchKeys / 10) return true;
+    for (const table of tables) {
+      const { suspects } = this.#queue(table);
+      if (suspects.size === 0) continue;
+      await this.#look(table, suspects, signal);
+      return true;
+    }
+    for (const table of tables) {
+      if (table.unproven.size === 0) continue;
+      if ((await this.#look(table, table.unproven, signal)) >= batchKeys / 10) return true;
     }
     return false;
+  }
+
+  /**
+   * Looks at some keys of a set, first without waiting for anything: nearly all are equal. Only a key that was clean
+   * all the while leaves the set; every other one goes to the end of `unproven`. Returns how many were looked at.
+   */
+  async #look(table: TableWork, set: Set<KeyId>, signal: AbortSignal): Promise<number> {
+    const keys = headOf(set, batchKeys);
+    using watch = table.dirty.watch(keys);
+    // The recopy of a key that is dirty now may come after the reads, under a mark that is older than the watch.
+    const moving = new Set(keys.filter((key) => table.dirty.has(key)));
+    const differing = await this.#compare(table, keys);
+    if (differing.length > 0) {
+      const suspects = differing.map(({ key }) => key);
+      for (const key of await this.#prove(table, suspects, signal)) moving.add(key);
+    }
+    for (const key of keys) {
+      set.delete(key);
+      if (moving.has(key) || watch.touched(key)) table.unproven.add(key);
+    }
+    return keys.length;
   }
 
   /** From the left, so that `verified` stays one interval; chunks are loaded almost in this order. */
@@ -153,17 +176,6 @@ export class Verifier {
     verified.markCopied(interval);
   }
 
-  async #verifyKeys(table: TableWork, keys: readonly KeyId[], signal: AbortSignal): Promise<void> {
-    let differing: readonly KeyId[] = keys;
-    try {
-      differing = (await this.#compare(table, keys)).map(({ key }) => key);
-    } catch (error) {
-      for (const key of keys) table.unproven.add(key);
-      throw error;
-    }
-    if (differing.length > 0) await this.#prove(table, differing, signal);
-  }
-
   async #narrow(table: TableWork, interval: KeyInterval): Promise<void> {
     const { shape } = table;
     const { source, target, slice } = this.#move;
@@ -184,25 +196,21 @@ export class Verifier {
   }
 
   /**
-   * One look at keys that differed: they are equal now, really different, or too restless to tell; those stay
-   * unproven and are looked at again, at the latest inside the gate.
+   * One look at keys that differed: they are equal now, really different (reported), or too restless to tell. Returns
+   * the restless ones; they are looked at again, at the latest inside the gate.
    */
-  async #prove(table: TableWork, suspects: readonly KeyId[], signal: AbortSignal): Promise<void> {
-    let restless = suspects;
-    try {
-      using watch = table.dirty.watch(suspects);
-      await this.#clean(table, suspects, signal);
-      const differing = await this.#compare(table, suspects);
-      restless = differing.map(({ key }) => key);
-      if (differing.length === 0) return;
-      // The second reads may have seen a change that the log had not shown yet.
-      await this.#tail.passed(await this.#tail.raise(), signal);
-      const moved = (key: KeyId): boolean => watch.touched(key) || table.dirty.has(key);
-      for (const found of differing) if (!moved(found.key)) this.#report(table, found);
-      restless = restless.filter(moved);
-    } finally {
-      for (const key of restless) table.unproven.add(key);
-    }
+  async #prove(table: TableWork, suspects: readonly KeyId[], signal: AbortSignal): Promise<KeyId[]> {
+    using watch = table.dirty.watch(suspects);
+    await this.#clean(table, suspects, signal);
+    // Still dirty: its recopy may land between the reads below and the last look, and would not be seen by the watch.
+    const dirty = new Set(suspects.filter((key) => table.dirty.has(key)));
+    const differing = await this.#compare(table, suspects);
+    if (differing.length === 0) return [];
+    // The second reads may have seen a change that the log had not shown yet.
+    await this.#tail.passed(await this.#tail.raise(), signal);
+    const moved = ({ key }: Found): boolean => dirty.has(key) || watch.touched(key) || table.dirty.has(key);
+    for (const found of differing) if (!moved(found)) this.#report(table, found);
+    return differing.filter(moved).map(({ key }) => key);
   }
 
   /** Waits until the log is read up to now and none of the keys is dirty; not for ever, since hot keys never rest. */
@@ -251,12 +259,11 @@ function sameDigest(a: Digest | undefined, b: Digest | undefined): boolean {
   return (a?.rows ?? 0) === (b?.rows ?? 0) && (a === undefined || b === undefined || a.hash === b.hash);
 }
 
-function takeFrom(set: Set<KeyId>, limit: number): KeyId[] {
+function headOf(set: ReadonlySet<KeyId>, limit: number): KeyId[] {
   const keys: KeyId[] = [];
   for (const key of set) {
     if (keys.length >= limit) break;
     keys.push(key);
   }
-  for (const key of keys) set.delete(key);
   return keys;
 }

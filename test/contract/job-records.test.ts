@@ -15,7 +15,7 @@ import { thisRunner } from "../../src/control/runner.ts";
 import { lockSlice, readSliceLocks, unlockSlices } from "../../src/control/slice-locks.ts";
 import { openSqliteStore } from "../../src/control/sqlite-store.ts";
 import type { ControlStore } from "../../src/control/store.ts";
-import { boundAt, MAX, MIN } from "../../src/model/key.ts";
+import { type Bound, boundAt, MAX, MIN } from "../../src/model/key.ts";
 import { withFaults } from "../support/faulty-store.ts";
 
 let folder: string;
@@ -244,9 +244,32 @@ test("the journal goes on in order over several runners", async () => {
 });
 
 describe("slice locks", () => {
-  const low = { keyType: "integer" as const, slice: [{ from: MIN, to: boundAt("5000") }] };
-  const high = { keyType: "integer" as const, slice: [{ from: boundAt("5000"), to: MAX }] };
-  const middle = { keyType: "integer" as const, slice: [{ from: boundAt("4999"), to: boundAt("5001") }] };
+  const wanted = (from: Bound, to: Bound, target: string) => ({
+    keyType: "integer" as const,
+    slice: [{ from, to }],
+    from: ["s0"],
+    to: [target],
+  });
+  const low = wanted(MIN, boundAt("5000"), "s1");
+  const high = wanted(boundAt("5000"), MAX, "s2");
+  const middle = wanted(boundAt("4999"), boundAt("5001"), "s3");
+
+  test("keep two jobs off the same target, whose mirror knows one owner only, and off a chain of moves", async () => {
+    await createJob(store, newJob());
+    await createJob(store, newJob("j2"));
+    const [one, two] = [await take("j1"), await take("j2")];
+    await lockSlice(store, one.claim, "shop", low);
+    for (const [clash, why] of [
+      [{ ...high, to: ["s1"] }, /j1 moves a slice to s1/],
+      [{ ...high, from: ["s1"] }, /j1 moves a slice to s1/],
+      [{ ...high, from: ["s4"], to: ["s0"] }, /j1 moves a slice from s0/],
+    ] as const) {
+      await expect(lockSlice(store, two.claim, "shop", clash)).rejects.toThrow(why);
+    }
+    await lockSlice(store, two.claim, "shop", high);
+    await one.release();
+    await two.release();
+  });
 
   test("keep two jobs off the same keys, and let others pass", async () => {
     await createJob(store, newJob());
@@ -257,7 +280,7 @@ describe("slice locks", () => {
     await lockSlice(store, two.claim, "shop", high);
     await expect(lockSlice(store, two.claim, "shop", middle)).rejects.toMatchObject({
       code: "E_SLICE_HELD",
-      message: "job j1 moves [MIN, 5000) of shop",
+      message: "job j1 moves [MIN, 5000) in shop",
     });
     await lockSlice(store, two.claim, "other", low);
     await unlockSlices(store, one.claim, "shop");

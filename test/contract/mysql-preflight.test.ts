@@ -190,8 +190,14 @@ describeServers("preflight", (flavor) => {
     await sqlAsRoot(target(), "SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2");
     const found = await saying("durability");
     expect(found.map((finding) => finding.level)).toEqual(["warning", "warning"]);
+    for (const { why } of found) expect(why).toMatch(/power cut .* open the closed gate .* two shards/);
     for (const { fix } of found) await sqlAsRoot(target(), fix);
     expect(await saying("durability")).toEqual([]);
+  });
+
+  test("refuses a server that loses its last commits with its process", async () => {
+    await sqlAsRoot(source(), "SET GLOBAL innodb_flush_log_at_trx_commit = 0");
+    expect(await mends(source(), "durability")).toMatchObject({ level: "blocker" });
   });
 
   test("refuses a transaction that stays prepared", async () => {

@@ -15,8 +15,45 @@ export interface TokenOptions {
   readonly noBackslashEscapes: boolean;
 }
 
-/** Undefined when the text does not end properly. */
-export function tokenize(sql: string, options: TokenOptions): readonly Token[] | undefined {
+/** The mark of an executable comment: `/*!`, `/*!50003`, `/*M!100100`. */
+interface Mark {
+  readonly version: number;
+  readonly mariadbOnly: boolean;
+}
+
+/**
+ * Every way in which some server may have read the text: whether an executable comment is executed depends on the
+ * server's version, and MariaDB leaves out those of MySQL 5.7 to 9 (manuals, Comments). Readings without any token are
+ * left out, nobody logs an empty statement. Undefined when a reading does not end properly, or when there are too many.
+ */
+export function tokenReadings(sql: string, options: TokenOptions): readonly (readonly Token[])[] | undefined {
+  const marks: Mark[] = [];
+  const whole = tokenize(sql, options, (mark) => marks.push(mark) > 0);
+  if (whole === undefined || marks.length === 0) return whole === undefined ? undefined : [whole];
+  const versions = [...new Set(marks.map(({ version }) => version))].toSorted((a, b) => b - a);
+  if (versions.length > maxVersions) return undefined;
+  const readings: (readonly Token[])[] = [];
+  for (const server of [...versions, -1]) {
+    for (const flavor of ["mysql", "mariadb"]) {
+      const reading = tokenize(sql, options, ({ version, mariadbOnly }) => {
+        if (version > server) return false;
+        return flavor === "mysql" ? !mariadbOnly : mariadbOnly || version < 50_700 || version > 99_999;
+      });
+      if (reading === undefined) return undefined;
+      if (reading.length > 0) readings.push(reading);
+    }
+  }
+  return readings;
+}
+
+/** A table of many partitions has one mark; more different ones than this are nobody's plain statement. */
+const maxVersions = 8;
+
+function tokenize(
+  sql: string,
+  options: TokenOptions,
+  executes: (mark: Mark) => boolean,
+): readonly Token[] | undefined {
   const tokens: Token[] = [];
   let at = 0;
   while (at < sql.length) {
@@ -27,14 +64,15 @@ export function tokenize(sql: string, options: TokenOptions): readonly Token[] |
       const line = sql.indexOf("\n", at);
       at = line < 0 ? sql.length : line + 1;
     } else if (sql.startsWith("/*", at)) {
-      // What stands in an executable comment is executed, so only its marks are left out.
-      const executable = /^\/\*M?!\d*/.exec(sql.slice(at, at + 12));
-      if (executable !== null) {
+      const executable = /^\/\*(M?)!(\d{5,6})?/.exec(sql.slice(at, at + 12));
+      const mark = { version: Number(executable?.[2] ?? 0), mariadbOnly: executable?.[1] === "M" };
+      if (executable !== null && executes(mark)) {
+        // Only its marks are left out.
         at += executable[0].length;
       } else {
-        const end = sql.indexOf("*/", at + 2);
-        if (end < 0) return undefined;
-        at = end + 2;
+        const end = commentEnd(sql, at + 2, executable !== null);
+        if (end === undefined) return undefined;
+        at = end;
       }
     } else if (sql.startsWith("*/", at)) {
       at += 2;
@@ -57,6 +95,16 @@ export function tokenize(sql: string, options: TokenOptions): readonly Token[] |
     }
   }
   return tokens;
+}
+
+/** Behind the comment. In one that would be executable others may be nested. */
+function commentEnd(sql: string, from: number, mayNest: boolean): number | undefined {
+  const end = sql.indexOf("*/", from);
+  if (end < 0) return undefined;
+  const nested = mayNest ? sql.indexOf("/*", from) : -1;
+  if (nested < 0 || nested > end) return end + 2;
+  const behind = commentEnd(sql, nested + 2, false);
+  return behind === undefined ? undefined : commentEnd(sql, behind, true);
 }
 
 /** The place of the closing quote; a doubled quote stands for one. */
