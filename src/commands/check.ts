@@ -21,7 +21,9 @@ export class Check extends BaseCommand {
     source: Flags.string({
       description: "The shard to move from; default: every shard that owns something.",
     }),
-    target: Flags.string({ description: "The shard to move to; default: every shard that owns nothing." }),
+    target: Flags.string({
+      description: "The shard to move to; default: every shard that owns nothing, or all of them.",
+    }),
     keyspace: Flags.string({ description: "Default: every keyspace.", helpValue: "K" }),
   };
 
@@ -71,8 +73,9 @@ function movesToCheck(
   }
   const sources =
     flags.source === undefined ? names.filter((name) => owned(name).length > 0) : [flags.source];
-  const targets =
-    flags.target === undefined ? names.filter((name) => owned(name).length === 0) : [flags.target];
+  const empty = names.filter((name) => owned(name).length === 0);
+  const anyTarget = empty.length > 0 ? empty : names;
+  const targets = flags.target === undefined ? anyTarget : [flags.target];
   const pairs = sources.flatMap((from) => targets.filter((to) => to !== from).map((to) => ({ from, to })));
   if (pairs.length === 0) {
     throw new ShardliftError("E_USAGE", `keyspace ${keyspaceName} has no shard that could take a part`, {

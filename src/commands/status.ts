@@ -69,6 +69,7 @@ function statusText(status: JobStatus): string {
 
 function nextSteps({ job, state, runner }: JobStatus): string[] {
   if (isEnded(state) || state === "switched") return [];
-  if (runner?.alive !== true) return [`shardlift resume ${job}`];
-  return state === "ready" ? [`shardlift cutover ${job}`] : [];
+  // `cutover` works without a runner too: it first brings the job up to date.
+  if (state === "ready") return [`shardlift cutover ${job}`];
+  return runner?.alive === true ? [] : [`shardlift resume ${job}`];
 }

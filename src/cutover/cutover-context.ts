@@ -22,6 +22,8 @@ export interface CutoverPorts {
   /** Tells the routers what is coming; `hold` makes them hold new transactions of the slice until the deadline. */
   announce(phase: "prepare" | "hold", deadlineMs: number): Promise<void>;
   withdraw(): Promise<void>;
+  /** The routers that have not acknowledged the last announcement within the bound. */
+  silentRouters(boundMs: number): Promise<readonly string[]>;
   /** One guarded compare-and-swap of the map under the job's token, sent again until it is answered. */
   flip(deadlineMs: number): Promise<FlipOutcome>;
   /** Before an effect ("about") and after it ("did"). */

@@ -6,6 +6,8 @@ import type { Attempt, CutoverContext, CutoverOutline, CutoverResult } from "./c
 
 /** No transaction older than this on the moved tables before the gate is tried (DESIGN section 4, 2). */
 const maxTransactionMs = 1_000;
+/** A router polls at least every 250 ms; the gate is what makes the flip safe, so nobody is waited for longer. */
+const routerBoundMs = 1_000;
 /** The server rolls an idle closer back after this (wait_timeout of the closer; facts/gate, 8). */
 const hostLossMs = 2_000;
 
@@ -23,6 +25,12 @@ export async function cutOver(context: CutoverContext): Promise<CutoverResult> {
   const { ports, limits } = context;
   await prepareCutover(context);
   await ports.announce("prepare", limits.deadlineMs);
+  const silent = await ports.silentRouters(routerBoundMs);
+  if (silent.length > 0) {
+    context.note(
+      `${silent.length} routers do not answer (${silent.join(", ")}): their clients may see one retryable error`,
+    );
+  }
   try {
     return await tryUntilDone(context);
   } catch (error) {

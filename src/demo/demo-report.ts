@@ -1,5 +1,5 @@
 import type { ServerFlavor } from "../lib/server-binary.ts";
-import { formatCount, formatDuration } from "../ui/format.ts";
+import { formatCount, formatDuration, formatPlural } from "../ui/format.ts";
 import type { CheckResult } from "./compare-promises.ts";
 import type { PublishedMap } from "./independent-check.ts";
 import type { Latencies } from "./latencies.ts";
@@ -135,8 +135,9 @@ function movedText({ rows, rowsMoved, before, after }: DemoFacts): string {
 }
 
 function writersText({ count, calls, acknowledged, failures, seconds, rate }: DemoFacts["writers"]): string {
-  const perSecond = formatCount(calls / Math.max(seconds, 0.001));
-  return `${formatCount(calls)} transactions by ${count} writers (${perSecond}/s of ${formatCount(rate)}/s wished), ${formatCount(acknowledged)} row writes acknowledged, ${formatCount(failures.length)} failed`;
+  const speed = calls / Math.max(seconds, 0.001);
+  const perSecond = speed < 10 ? speed.toFixed(1) : formatCount(speed);
+  return `${formatCount(calls)} transactions by ${formatPlural(count, "writer")} (${perSecond}/s of ${formatCount(rate)}/s wished), ${formatCount(acknowledged)} row writes acknowledged, ${formatCount(failures.length)} failed`;
 }
 
 function spread({ calls, p50Ms, p99Ms, maxMs }: Latencies): string {

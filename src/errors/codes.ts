@@ -58,7 +58,7 @@ export const codes = {
   E_GATE_NOT_ARMED: {
     exit: 7,
     meaning: "The gate's triggers could not be created (or removed) in time; the source serves as before.",
-    fix: "End the transactions that the message names, then run `shardlift resume`.",
+    fix: "End the transactions that the message names, then run `shardlift cutover` again.",
   },
   E_SERVER_CHANGED: {
     exit: 8,
@@ -83,7 +83,7 @@ export const codes = {
   E_NO_JOB: {
     exit: 2,
     meaning: "No job, or more than one, is there to choose from.",
-    fix: "Name the job; `shardlift status` lists them.",
+    fix: "Name the job, or start one with `shardlift split`.",
   },
   E_LOG_LOST: {
     exit: 8,
@@ -147,7 +147,7 @@ export const codes = {
   E_PUBLISH: {
     exit: 4,
     meaning: "A publisher could not bring its reader to the map's epoch; the flip itself stands.",
-    fix: "Mend what the message names, then run `shardlift resume`: publishing is repeated until it is confirmed.",
+    fix: "Mend what the message names (path, rights, disk space), then run `shardlift route publish`.",
   },
   E_SERVER_REFUSED: {
     exit: 4,

@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import type { CutoverContext, CutoverLimits } from "../cutover/cutover-context.ts";
 import { publishCurrent } from "../publish/publish-current.ts";
+import type { Intent } from "../routing/intent.ts";
 import type { JobContext } from "./job-context.ts";
 
 /** Wires the cutover to the control store, the routers and the publishers. */
@@ -12,6 +13,7 @@ export function cutoverContext(context: JobContext, deadlineMs: number): Cutover
     fromShard: from,
     toShard: to,
   }));
+  let announced: readonly Intent[] = [];
   return {
     job: context.job,
     plannedEpoch: plan.before.epoch,
@@ -23,9 +25,13 @@ export function cutoverContext(context: JobContext, deadlineMs: number): Cutover
     note: (text) => deps.reporter.event({ kind: "note", level: "info", text }),
     ports: {
       async announce(phase, forMs) {
-        await deps.routing.announce(claim.claim, { phase, moves: proposals, forMs });
+        announced = await deps.routing.announce(claim.claim, { phase, moves: proposals, forMs });
       },
       withdraw: () => deps.routing.withdraw(claim.claim),
+      async silentRouters(boundMs) {
+        const { missing } = await deps.routing.waitForAcks(announced, { boundMs, signal });
+        return missing.map(({ id }) => id);
+      },
       flip: (flipMs) =>
         deps.routing.flip({
           claim: claim.claim,

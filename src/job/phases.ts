@@ -73,6 +73,10 @@ export async function cutoverPhase(context: JobContext): Promise<CutoverEnd> {
   const { options } = context;
   await context.book.setState("ready");
   if (options.until === "ready") return { kind: "stop-here", why: "ready" };
+  if (options.cutover === "manual") {
+    const text = `waiting at ready: move the slice with \`shardlift cutover ${context.job}\``;
+    context.deps.reporter.event({ kind: "note", level: "info", text });
+  }
   for (;;) {
     const request = options.cutover === "manual" ? await waitForRequest(context) : undefined;
     await context.book.setState("cutting-over");

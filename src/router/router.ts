@@ -16,7 +16,7 @@ export async function openRouter({ control, ...settings }: RouterOptions): Promi
   // A router never makes a store: with a mistyped path it would follow an empty one.
   if (!existsSync(control.path)) {
     throw new ShardliftError("E_CONTROL_STORE", `there is no control store at ${control.path}`, {
-      next: "give the path from shardlift.yaml; `shardlift check` makes the store",
+      next: "give the path from shardlift.yaml; `shardlift route publish` makes the store",
     });
   }
   const store = await openSqliteStore(control.path);

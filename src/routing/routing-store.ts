@@ -158,7 +158,7 @@ export class RoutingStore {
     const map = await this.currentMap();
     if (map !== undefined) return map;
     throw new ShardliftError("E_CONTROL_STORE", "the control store has no routing map yet", {
-      next: "run `shardlift check` or `shardlift split` once: it writes the configuration's first map",
+      next: "run `shardlift route publish`: it writes the configuration's first map",
     });
   }
 }

@@ -27,7 +27,9 @@ export class MismatchError extends ShardliftError {
     const rest = mismatches.length > 20 ? [`  … and ${mismatches.length - 20} more (all in --json)`] : [];
     super(
       "E_MISMATCH",
-      [`${mismatches.length} keys differ between ${source} and ${target}:`, ...shown, ...rest].join("\n"),
+      [`${mismatches.length} keys differ between ${source} and ${target}:`, ...shown, ...rest]
+        .join("\n")
+        .replace(/^1 keys differ/, "1 key differs"),
     );
     this.mismatches = mismatches;
   }

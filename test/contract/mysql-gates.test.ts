@@ -307,6 +307,83 @@ describeServers("the range gate", (flavor) => {
       expect(await oldest()).toBe(0);
     });
 
+    test("is told, and who blocks the gate too, while others run statements that utf8mb3 can not hold", async () => {
+      await lab.gates.arm(gateSpec);
+      await using holder = await openApp(lab.server());
+      await holder.query("BEGIN");
+      await holder.query("UPDATE orders SET v = 1 WHERE id = 2 /* 🐍 */");
+      await using running = await snakes();
+      await eventually("it is older than a second", async () => (await oldest()) > 1000);
+      for (let round = 0; round < 12; round += 1) {
+        expect(await oldest()).toBeGreaterThan(1000);
+        const attempt = await lab.gates.tryClose(gateSpec, 200);
+        expect(attempt).toEqual({
+          blockers: [expect.stringMatching(`connection ${holder.threadId} .*transaction open for \\d`)],
+        });
+      }
+      await holder.query("ROLLBACK");
+      await using hasty = await takeJob(lab.server(), { token: 8, limits: { ddlMs: 1500 } });
+      await holder.query("BEGIN");
+      await holder.query("SELECT '🐍' FROM orders");
+      const failure: unknown = await hasty.gates.disarm(gateSpec).catch((error: unknown) => error);
+      expect(failure).toMatchObject({ code: "E_GATE_NOT_ARMED" });
+      expect((failure as Error).message).toContain(`connection ${holder.threadId} (app@`);
+      expect(running.count()).toBeGreaterThan(10);
+    });
+
+    test.runIf(flavor === "mysql")("is told under such statements by a server that records no transactions", async () => {
+      const consumer = (enabled: "YES" | "NO"): Promise<unknown> =>
+        lab.root.query(
+          `UPDATE performance_schema.setup_consumers SET ENABLED = '${enabled}' WHERE NAME = 'events_transactions_current'`,
+        );
+      await consumer("NO");
+      try {
+        {
+          await using running = await snakes(0.02);
+          await lab.app.query("BEGIN");
+          await lab.app.query("SELECT * FROM orders");
+          await eventually("it is older than a second", async () => (await oldest()) > 1000);
+          expect(running.count()).toBeGreaterThan(0);
+        }
+        await using busy = await openApp(lab.server());
+        await busy.query("SET NAMES utf8mb4");
+        const sleeping = busy.query("SELECT '🐍', SLEEP(600) FROM orders").catch(() => undefined);
+        await eventually("it is in the way", async () => {
+          const failure: unknown = await oldest().catch((error: unknown) => error);
+          return (failure as { code?: string }).code === "E_PREFLIGHT";
+        });
+        await lab.root.query(`KILL ${busy.threadId}`);
+        await sleeping;
+      } finally {
+        await consumer("YES");
+      }
+    });
+
+    /** A session that always runs a statement with characters of four bytes, in a transaction or out of one. */
+    async function snakes(seconds = 0.1): Promise<{ count: () => number } & AsyncDisposable> {
+      const over = new AbortController();
+      const client = await openApp(lab.server());
+      await client.query("SET NAMES utf8mb4");
+      let count = 0;
+      const running = (async () => {
+        while (!over.signal.aborted) {
+          await client.query("BEGIN");
+          await client.query(`SELECT '🐍🐍🐍🐍', SLEEP(${seconds}) FROM elsewhere RIGHT JOIN (SELECT 1) AS one ON TRUE`);
+          await client.query("COMMIT");
+          if (seconds < 0.1) await client.query("DO SLEEP(0.05)");
+          count += 1;
+        }
+      })();
+      return {
+        count: () => count,
+        [Symbol.asyncDispose]: async () => {
+          over.abort();
+          await running;
+          client.destroy();
+        },
+      };
+    }
+
     async function oldest(): Promise<number> {
       return await lab.gates.oldestTransactionMs([orders, items]);
     }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { TableShape } from "../../src/engines/engine.ts";
-import { assertClaim, recordChunk } from "../../src/engines/mysql/claim-guard.ts";
+import { assertClaim, recordChunkRows, reserveChunk } from "../../src/engines/mysql/claim-guard.ts";
 import { execute, query } from "../../src/engines/mysql/query.ts";
 import type { MysqlSession } from "../../src/engines/mysql/session.ts";
 import { boundAt, MAX, MIN } from "../../src/model/key.ts";
@@ -37,15 +37,24 @@ describeServers("the ledger", (flavor) => {
     await first.ledger.saveCheckpoint("s0", "uuid:1-9", "server-a");
     await first.ledger.saveCheckpoint("s9", "0-1-2", "server-b");
     await first.control.use(async (connection) => {
-      const chunk = { source: "s0", table: "t", rows: 3 };
-      await recordChunk(connection, claimOf("keep-1", 1), {
-        ...chunk,
-        interval: { from: undefined, to: "5" },
+      const claim = claimOf("keep-1", 1);
+      const left = { source: "s0", table: "t", interval: { from: undefined, to: "5" } };
+      const right = { source: "s0", table: "t", interval: { from: "5", to: undefined } };
+      for (const [chunk, rows] of [
+        [left, 3],
+        [right, 0],
+      ] as const) {
+        await reserveChunk(connection, claim, chunk);
+        await recordChunkRows(connection, claim, chunk, rows);
+      }
+      await expect(reserveChunk(connection, claim, left)).rejects.toMatchObject({
+        code: "E_COMMIT_UNKNOWN",
+        retryable: true,
       });
-      await recordChunk(connection, claimOf("keep-1", 1), {
-        ...chunk,
-        interval: { from: "5", to: undefined },
-        rows: 0,
+      const longer = { ...left, interval: { from: undefined, to: "6" } };
+      await expect(reserveChunk(connection, claim, longer)).rejects.toMatchObject({
+        code: "E_COMMIT_UNKNOWN",
+        retryable: false,
       });
     });
     const saved = await first.ledger.checkpoint("s0");
@@ -116,6 +125,38 @@ describeServers("the ledger", (flavor) => {
     await stranger.ledger.saveCheckpoint("s0", "p", "id");
     await taker.ledger.uninstall();
     await stranger.ledger.uninstall();
+  });
+
+  test("ends the connections of every earlier runner, also when the last one died in its own takeover", async () => {
+    await sqlAsRoot(
+      server(),
+      "CREATE TABLE chain (id INT PRIMARY KEY, k INT NOT NULL, KEY (k)); INSERT INTO chain VALUES (1, 1)",
+      database,
+    );
+    await using five = await openRunner(server(), { database, claim: claimOf("chain", 5) });
+    await using reader = await connect(server(), "root", { database });
+    await reader.query("BEGIN");
+    await reader.query("SELECT * FROM chain");
+    const ddl = await five.connector.connect("control");
+    const altered = execute(ddl, "ALTER TABLE chain ADD COLUMN late INT").then(
+      () => "altered",
+      () => "ended",
+    );
+    const idle = await five.connector.connect("control");
+    // Runner 6 has written its token and died before it ended a connection.
+    await sqlAsRoot(server(), "UPDATE _shardlift.lease SET token = 6 WHERE job = 'chain'");
+    await using seven = await openRunner(server(), { database, claim: claimOf("chain", 7) });
+    expect(await altered).toBe("ended");
+    await expect(query(idle, "SELECT 1 AS one")).rejects.toMatchObject({ code: "E_CONNECT" });
+    await reader.query("COMMIT");
+    // Asleep until now: a connection that nobody could have ended is not given.
+    await expect(five.connector.connect("control")).rejects.toMatchObject({ code: "E_JOB_HELD" });
+    // None of them is looked for ever again.
+    const known = await seven.control.use((connection) =>
+      query(connection, "SELECT CAST(token AS CHAR) AS token FROM _shardlift.runner WHERE job = 'chain'"),
+    );
+    expect(known).toEqual([{ token: "7" }]);
+    await seven.ledger.uninstall();
   });
 
   test("deletes the slice in pieces and nothing else, under the claim", async () => {

@@ -59,7 +59,7 @@ describeServers("keys out of the log", (flavor) => {
         await follower.reached(number);
         await follower.stop();
         expect(new Set(follower.keys(name))).toEqual(printed);
-        if (random.image === "FULL") {
+        if (oracleKnows(flavor, random)) {
           await oracle.reached(number);
           expect(withoutRepeats(follower.keys(name))).toEqual(withoutRepeats(oracle.keys(name, random)));
         }
@@ -121,6 +121,15 @@ async function checkSql(control: MysqlConnection, table: MysqlTable): Promise<vo
 
 function withoutRepeats(keys: readonly KeyId[]): KeyId[] {
   return keys.filter((key, index) => key !== keys[index - 1]);
+}
+
+/**
+ * zongji takes a column that the image leaves out for NULL, and on MariaDB a geometry column shifts the character sets
+ * of the columns behind it (measured: `a` in ucs2 became "\\0a").
+ */
+function oracleKnows(flavor: string, { image, columns, primaryKey }: RandomTable): boolean {
+  const keysKnown = primaryKey.every((index) => columns[index]?.unknownToZongji === undefined);
+  return image === "FULL" && keysKnown && (flavor === "mysql" || columns.every(({ sql }) => sql !== "POINT"));
 }
 
 // ── zongji ───────────────────────────────────────────────────────────────────────────────────────────────────────

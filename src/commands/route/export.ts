@@ -29,7 +29,7 @@ export class RouteExport extends BaseCommand {
     const map = store === undefined ? undefined : await new RoutingStore(store).currentMap();
     if (store === undefined || map === undefined) {
       throw new ShardliftError("E_CONTROL_STORE", `there is no routing map in ${config.control.path} yet`, {
-        next: "run `shardlift route show` for the configuration's first map; the first job writes it to the control store",
+        next: "run `shardlift route publish`: it writes the configuration's first map",
       });
     }
     const document = mapDocument(map, store.storeId);

@@ -35,7 +35,7 @@ export class MysqlCatalog implements Catalog {
   }
 
   async describe(tables: readonly TableSpec[]): Promise<TableShape[]> {
-    const described = await this.#pool.use(async (connection) => {
+    const described = await this.#pool.again(async (connection) => {
       const results: (TableShape | string)[] = [];
       for (const spec of tables) results.push(await this.#describe(connection, spec));
       return results;
@@ -58,7 +58,7 @@ export class MysqlCatalog implements Catalog {
 
   async existing(tables: readonly string[]): Promise<Set<string>> {
     if (tables.length === 0) return new Set();
-    const rows = await this.#pool.use((connection) =>
+    const rows = await this.#pool.again((connection) =>
       query<{ name: string }>(
         connection,
         "SELECT TABLE_NAME AS name FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN (?)",
@@ -115,11 +115,11 @@ export class MysqlCatalog implements Catalog {
   }
 
   splitPoints(shape: TableShape, slice: Slice, count: number): Promise<KeyValue[]> {
-    return this.#pool.use((connection) => findSplitPoints(connection, mysqlTable(shape), slice, count));
+    return this.#pool.again((connection) => findSplitPoints(connection, mysqlTable(shape), slice, count));
   }
 
   autoIncrement(shape: TableShape): Promise<{ readonly next: bigint; readonly max: bigint } | undefined> {
-    return this.#pool.use((connection) => readAutoIncrement(connection, mysqlTable(shape)));
+    return this.#pool.again((connection) => readAutoIncrement(connection, mysqlTable(shape)));
   }
 
   raiseAutoIncrement(shape: TableShape, value: bigint): Promise<void> {
@@ -139,7 +139,7 @@ export class MysqlCatalog implements Catalog {
 
   async #count(shape: TableShape, where: string, limit: number): Promise<number> {
     invariant(Number.isSafeInteger(limit) && limit > 0, `a count up to ${limit}`);
-    const [row] = await this.#pool.use((connection) =>
+    const [row] = await this.#pool.again((connection) =>
       query<{ n: string }>(
         connection,
         `SELECT COUNT(*) AS n FROM (SELECT 1 FROM ${quoteIdentifier(shape.name)} WHERE ${where} LIMIT ${limit}) AS part`,

@@ -1,5 +1,7 @@
-import { ShardliftError } from "../../errors/error.ts";
+import { createHash } from "node:crypto";
+import { invariant, ShardliftError } from "../../errors/error.ts";
 import type { Claim, KeyInterval } from "../engine.ts";
+import { isDuplicateKey } from "./errors.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { execute, query, type MysqlConnection } from "./query.ts";
 
@@ -25,27 +27,69 @@ export async function assertClaim(connection: MysqlConnection, claim: Claim): Pr
   );
 }
 
-/** Saves that a chunk is loaded, in the transaction that loads it. Call after `assertClaim`. */
-export async function recordChunk(
+export interface Chunk {
+  readonly source: string;
+  readonly table: string;
+  readonly interval: KeyInterval;
+}
+
+/**
+ * Takes a chunk's place in the progress, as the first write of the transaction that loads it (after `assertClaim`).
+ * While an earlier transaction with this chunk is undecided (its COMMIT was sent and its answer lost), this waits for
+ * it. Throws E_COMMIT_UNKNOWN when the chunk turns out to be loaded: loading it again would only collide with its own
+ * rows, and the caller reads the progress.
+ */
+export async function reserveChunk(connection: MysqlConnection, claim: Claim, chunk: Chunk): Promise<void> {
+  const { source, table, interval } = chunk;
+  const place = placeOf(claim, chunk);
+  const hi = interval.to ?? null;
+  try {
+    await execute(
+      connection,
+      `INSERT INTO ${ledgerDatabase}.chunk (job, source, tbl, lo, hi, row_count, place) VALUES (?, ?, ?, ?, ?, 0, ?)`,
+      [claim.job, source, table, interval.from ?? null, hi, place],
+    );
+  } catch (error) {
+    if (!isDuplicateKey(error)) throw error;
+    const [loaded] = await query<{ hi: string | Buffer | null }>(
+      connection,
+      `SELECT hi AS hi FROM ${ledgerDatabase}.chunk WHERE place = ?`,
+      [place],
+    );
+    const end = loaded?.hi ?? null;
+    const asAsked = loaded !== undefined && (end === null ? null : String(end)) === hi;
+    throw new ShardliftError(
+      "E_COMMIT_UNKNOWN",
+      asAsked
+        ? `the chunk of table ${table} from ${interval.from ?? "the beginning"} is loaded already`
+        : `the chunk of table ${table} from ${interval.from ?? "the beginning"} was loaded meanwhile up to another end`,
+      // Up to another end: what this runner believes to be copied is out of date, only a new start reads it anew.
+      { cause: error, retryable: asAsked },
+    );
+  }
+}
+
+/** Completes the chunk's row before the commit. */
+export async function recordChunkRows(
   connection: MysqlConnection,
   claim: Claim,
-  chunk: {
-    readonly source: string;
-    readonly table: string;
-    readonly interval: KeyInterval;
-    readonly rows: number;
-  },
+  chunk: Chunk,
+  rows: number,
 ): Promise<void> {
-  await execute(
+  // Matched, not changed: an empty chunk keeps its 0 (FOUND_ROWS is the driver's default).
+  const { affectedRows } = await execute(
     connection,
-    `INSERT INTO ${ledgerDatabase}.chunk (job, source, tbl, lo, hi, row_count) VALUES (?, ?, ?, ?, ?, ?)`,
-    [
-      claim.job,
-      chunk.source,
-      chunk.table,
-      chunk.interval.from ?? null,
-      chunk.interval.to ?? null,
-      chunk.rows,
-    ],
+    `UPDATE ${ledgerDatabase}.chunk SET row_count = ? WHERE place = ?`,
+    [rows, placeOf(claim, chunk)],
   );
+  invariant(
+    affectedRows === 1,
+    `the progress row of a chunk of ${chunk.table} was matched ${affectedRows} times`,
+  );
+}
+
+function placeOf({ job }: Claim, { source, table, interval }: Chunk): Uint8Array {
+  return createHash("sha256")
+    .update(JSON.stringify([job, source, table, interval.from ?? null]))
+    .digest();
 }

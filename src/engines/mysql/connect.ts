@@ -3,6 +3,7 @@ import { ShardliftError } from "../../errors/error.ts";
 import type { Endpoint, SessionOptions } from "../engine.ts";
 import { isConnectionLost } from "./errors.ts";
 import { takeConnectionMark } from "./connection-mark.ts";
+import { mustNotBeOvertaken } from "./ledger-claim.ts";
 import { end, execute, kill, query, type MysqlConnection, type SqlValue } from "./query.ts";
 import { quoteString } from "./quote.ts";
 import { readServerFacts, type ServerFacts } from "./server-facts.ts";
@@ -70,7 +71,10 @@ export class Connector {
       connection.once("error", () => this.#open.delete(connection));
       connection.once("end", () => this.#open.delete(connection));
       await this.#mustBeTheSameServer(connection);
-      if (this.#options.claim !== undefined) await takeConnectionMark(connection, this.#options.claim);
+      if (this.#options.claim !== undefined) {
+        await takeConnectionMark(connection, this.#options.claim);
+        await mustNotBeOvertaken(connection, this.#options.claim);
+      }
       // Last: under NAMES binary every text of the server would arrive as bytes.
       await settle(connection, this.facts, role, extra);
       return connection;

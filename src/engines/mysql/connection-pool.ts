@@ -1,6 +1,7 @@
 import type { Connector } from "./connect.ts";
 import { isConnectionLost } from "./errors.ts";
 import { kill, type MysqlConnection } from "./query.ts";
+import { reconnecting } from "./reconnect.ts";
 import type { ConnectionRole, SessionVariables } from "./session-settings.ts";
 
 /**
@@ -42,10 +43,20 @@ export class ConnectionPool {
       this.give(connection);
       return result;
     } catch (error) {
-      if (isConnectionLost(error)) kill(connection, error);
-      else this.give(connection);
+      if (isConnectionLost(error)) {
+        kill(connection, error);
+        // Whatever ended this one has most likely ended the idle ones too, and a fresh one costs little.
+        for (const idle of this.#idle.splice(0)) kill(idle, error);
+      } else {
+        this.give(connection);
+      }
       throw error;
     }
+  }
+
+  /** Like `use`, again over a lost connection: for bodies that may run twice without harm. */
+  again<T>(body: (connection: MysqlConnection) => Promise<T>): Promise<T> {
+    return reconnecting(this.connector.signal, () => this.use(body));
   }
 }
 

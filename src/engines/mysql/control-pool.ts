@@ -1,6 +1,7 @@
 import type { Connector } from "./connect.ts";
 import { isConnectionLost } from "./errors.ts";
 import { execute, kill, type MysqlConnection } from "./query.ts";
+import { reconnecting } from "./reconnect.ts";
 
 /**
  * A few connections for control queries, lent to one caller at a time. Bounded, so that a session never takes more
@@ -38,6 +39,14 @@ export class ControlPool {
     }
   }
 
+  /** Like `use`, again over a lost connection: for bodies that may run twice without harm. */
+  again<T>(
+    body: (connection: MysqlConnection) => Promise<T>,
+    isPassing?: (error: unknown) => boolean,
+  ): Promise<T> {
+    return reconnecting(this.#connector.signal, () => this.use(body), isPassing);
+  }
+
   async #turn(): Promise<void> {
     this.#connector.signal.throwIfAborted();
     while (this.#lent >= this.#size) {
@@ -62,6 +71,8 @@ export class ControlPool {
   async #afterError(connection: MysqlConnection, error: unknown): Promise<void> {
     if (isConnectionLost(error)) {
       kill(connection, error);
+      // Whatever ended this one has most likely ended the idle ones too, and a fresh one costs little.
+      for (const idle of this.#idle.splice(0)) kill(idle, error);
       return;
     }
     try {

@@ -88,7 +88,7 @@ export class MysqlDigests implements Digests {
 
   async #rows(table: MysqlTable, sql: string): Promise<SqlValue[][]> {
     try {
-      return await this.#pool.use((connection) => queryArrays(connection, sql));
+      return await this.#pool.again((connection) => queryArrays(connection, sql));
     } catch (error) {
       // 1690 is how a hash of NULL shows itself (digest-sql.ts).
       if (errnoOf(error) === 1690) throw this.#failed(table, "the hash of a row is NULL", error);

@@ -1,3 +1,5 @@
+import { ShardliftError } from "../../errors/error.ts";
+
 /**
  * Reads what a server or the driver threw. Codes are told apart by number, never by the driver's name for it: mysql2
  * names several MariaDB errors wrongly (facts/copy-and-log, 1).
@@ -34,8 +36,9 @@ export function isDenied(error: unknown): boolean {
   return [1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1419].includes(errnoOf(error) ?? 0);
 }
 
-/** The connection is gone, so the outcome of the statement in flight is unknown. */
+/** The connection is gone, so the outcome of the statement in flight is unknown. Also in the form of `lostAt`. */
 export function isConnectionLost(error: unknown): boolean {
+  if (error instanceof ShardliftError) return error.code === "E_CONNECT" && isConnectionLost(error.cause);
   const code = (error as { code?: unknown } | null)?.code;
   const fatal = (error as { fatal?: unknown } | null)?.fatal === true;
   // 1053 server shutdown, 1152/1153 aborted, 1927 MariaDB connection killed, 2006/2013 client codes, 4031 idle.
@@ -44,6 +47,15 @@ export function isConnectionLost(error: unknown): boolean {
     [1053, 1152, 1927, 2006, 2013, 4031].includes(errnoOf(error) ?? 0) ||
     (typeof code === "string" && lostCodes.has(code))
   );
+}
+
+/** What a lost connection looks like to everybody outside the engine: nothing is wrong with the statement. */
+export function lostAt(address: string, error: unknown): ShardliftError {
+  const message = error instanceof Error ? error.message : String(error);
+  return new ShardliftError("E_CONNECT", `the connection to ${address} was lost: ${message}`, {
+    cause: error,
+    retryable: true,
+  });
 }
 
 const lostCodes: ReadonlySet<string> = new Set([

@@ -17,6 +17,7 @@ import {
 import { createTriggerSql, gateTable, insertGateSql } from "./gate-sql.ts";
 import { createTriggers, dropTriggers, triggersOf } from "./gate-triggers.ts";
 import { execute, inTransaction, query, type MysqlConnection } from "./query.ts";
+import { reconnecting } from "./reconnect.ts";
 
 /**
  * The range gate and its mirror at one MySQL or MariaDB server (DESIGN section 4, facts/gate 8). One row says whether
@@ -185,13 +186,16 @@ class MysqlGates implements Gates {
     return claim;
   }
 
+  /** Looks only, so that it may be done again over a lost connection. */
   async #with<T>(body: (connection: MysqlConnection) => Promise<T>): Promise<T> {
     const { connector } = this.#context;
-    const connection = await connector.connect("control", blockerSession);
-    try {
-      return await body(connection);
-    } finally {
-      await connector.close(connection);
-    }
+    return await reconnecting(connector.signal, async () => {
+      const connection = await connector.connect("control", blockerSession);
+      try {
+        return await body(connection);
+      } finally {
+        await connector.close(connection);
+      }
+    });
   }
 }

@@ -2,14 +2,17 @@ import { ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
 import type { Claim } from "../engine.ts";
 import { endMarkedConnections } from "./connection-mark.ts";
-import { isLockConflict } from "./errors.ts";
+import { isDenied, isLockConflict, isMissingObject } from "./errors.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { execute, inTransaction, query, type MysqlConnection } from "./query.ts";
 
 /**
- * Takes a job over at one server (facts/pitfalls 18, 19): the token first, then the end of the old runner's
- * connections, and only then does the new runner look at anything. When this returns, no transaction of an older
- * token is open or can commit, and no DDL of an older runner is under way.
+ * Takes a job over at one server (facts/pitfalls 18, 19): the end of the old runners' connections, the token, once
+ * more the end of what they have opened meanwhile, and only then does the new runner look at anything. When this
+ * returns, no transaction of an older token is open or can commit, and no DDL of an older runner is under way; one
+ * that connects later is refused (`mustNotBeOvertaken`).
+ * There may be several old runners: one that dies between its token and the end of its predecessor's connections
+ * leaves both. So each writes its own token down first, and only the end of all connections removes it again.
  */
 export async function takeClaim(
   connection: MysqlConnection,
@@ -19,21 +22,60 @@ export async function takeClaim(
   const deadline = Date.now() + limits.timeoutMs;
   for (;;) {
     limits.signal.throwIfAborted();
-    const before = await readLease(connection, claim.job);
-    mustNotBeHeld(before, claim);
+    mustNotBeHeld(await readLease(connection, claim.job), claim);
     try {
+      await execute(connection, `INSERT IGNORE INTO ${ledgerDatabase}.runner (job, token) VALUES (?, ?)`, [
+        claim.job,
+        claim.token,
+      ]);
+      // They may stand on the lease row, frozen in a transaction.
+      await endEarlier(connection, claim, limits);
       await writeToken(connection, claim);
-      if (before !== undefined && before.token < claim.token)
-        await endMarkedConnections(connection, before, limits);
+      await endEarlier(connection, claim, limits);
+      await execute(connection, `DELETE FROM ${ledgerDatabase}.runner WHERE job = ? AND token < ?`, [
+        claim.job,
+        claim.token,
+      ]);
       return;
     } catch (error) {
       if (!isLockConflict(error) || Date.now() > deadline) throw error;
-      // The old runner stands in a transaction and may be frozen. Its work is lost either way: end it, try again.
-      if (before !== undefined && before.token < claim.token)
-        await endMarkedConnections(connection, before, limits);
       await sleep(50, limits.signal);
     }
   }
+}
+
+/** Ends the connections of every lower token that is on record. */
+async function endEarlier(
+  connection: MysqlConnection,
+  claim: Claim,
+  limits: { readonly signal: AbortSignal; readonly timeoutMs: number },
+): Promise<void> {
+  const rows = await query<{ token: string }>(
+    connection,
+    `SELECT CAST(token AS CHAR) AS token FROM ${ledgerDatabase}.runner WHERE job = ? AND token < ?
+     UNION SELECT CAST(token AS CHAR) FROM ${ledgerDatabase}.lease WHERE job = ? AND token < ?`,
+    [claim.job, claim.token, claim.job, claim.token],
+  );
+  for (const { token } of rows) {
+    await endMarkedConnections(connection, { ...claim, token: Number(token) }, limits);
+  }
+}
+
+/**
+ * Refuses a new connection of a runner that was overtaken. The connection must carry its mark already: then either the
+ * takeover has seen the mark and ends the connection, or this sees the takeover's token. Without it a runner that was
+ * asleep between its proof and a DDL statement would run that on a connection which nobody ends.
+ */
+export async function mustNotBeOvertaken(connection: MysqlConnection, claim: Claim): Promise<void> {
+  let lease: Claim | undefined;
+  try {
+    lease = await readLease(connection, claim.job);
+  } catch (error) {
+    // Nothing was installed at this server yet, or the account has no right to look: then it can not write either.
+    if (isMissingObject(error) || isDenied(error)) return;
+    throw error;
+  }
+  if (lease?.storeId === claim.storeId) mustNotBeHeld(lease, claim);
 }
 
 /** `WHERE token <= ?` under the row's lock: a runner that was overtaken between the look and the write changes nothing. */

@@ -3,8 +3,10 @@
  * the data it speaks of (rule 7). Columns are spelled out here once; the log reader, the writer and the gate read
  * them by these names.
  * - `lease`: the newest token of a job; every transaction of a runner proves its own token against it.
+ * - `runner`: tokens of all runners whose connections are not known to have ended: those that a takeover must end.
  * - `checkpoint`: the saved log position, one per (job, source).
- * - `chunk`: one row per loaded chunk; NULL bounds are -∞ and +∞.
+ * - `chunk`: one row per loaded chunk; NULL bounds are -∞ and +∞. `place` is a hash of (job, source, table, lower end):
+ *   a chunk can not be loaded twice, and who tries waits for an earlier try that is still undecided.
  * - `created`: tables that a job has created here, so that abort drops no other.
  * - `barrier`: the marker rows that come back through the log (rule 3). The log reader decodes these rows by column
  *   position: job, n, mark.
@@ -25,10 +27,12 @@ const now = (column: string): string =>
 /** CREATE TABLE bodies by table name, in the order in which they are made. */
 export const ledgerTables: Readonly<Record<string, string>> = {
   lease: `${job} PRIMARY KEY, ${storeId}, token BIGINT UNSIGNED NOT NULL, ${now("updated")}`,
+  runner: `${job}, token BIGINT UNSIGNED NOT NULL, PRIMARY KEY (job, token)`,
   checkpoint: `${job}, ${name("source")}, ${long("position")} NOT NULL, source_server VARCHAR(255) NOT NULL,
     ${now("saved_at")}, PRIMARY KEY (job, source)`,
   chunk: `id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, ${job}, ${name("source")}, ${name("tbl")},
-    ${long("lo")}, ${long("hi")}, row_count BIGINT UNSIGNED NOT NULL, KEY (job, source)`,
+    ${long("lo")}, ${long("hi")}, row_count BIGINT UNSIGNED NOT NULL, place BINARY(32) NOT NULL UNIQUE KEY,
+    KEY (job, source)`,
   created: `${job}, ${name("tbl")}, complete BOOLEAN NOT NULL, PRIMARY KEY (job, tbl)`,
   barrier: `${job} PRIMARY KEY, n BIGINT UNSIGNED NOT NULL,
     mark VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,

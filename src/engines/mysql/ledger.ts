@@ -4,7 +4,7 @@ import type { Checkpoint, Claim, KeyInterval, Ledger, Position, TableShape } fro
 import { assertClaim } from "./claim-guard.ts";
 import type { Connector } from "./connect.ts";
 import type { ControlPool } from "./control-pool.ts";
-import { isMissingObject } from "./errors.ts";
+import { isLockConflict, isMissingObject } from "./errors.ts";
 import { takeClaim } from "./ledger-claim.ts";
 import { deleteSliceRows, dropCreatedTable } from "./ledger-clean.ts";
 import { createLedger, dropLedger, ledgerTablesHere, withInstallLock } from "./ledger-install.ts";
@@ -70,9 +70,10 @@ export class MysqlLedger implements Ledger {
     return row === undefined ? undefined : { ...row, savedAt: `${row.savedAt.replace(" ", "T")}Z` };
   }
 
+  /** May run twice: the same position is saved again. An earlier try whose outcome is open holds the row's lock. */
   saveCheckpoint(source: string, position: Position, sourceServer: string): Promise<void> {
     const claim = this.#mustHaveClaim();
-    return this.#write(async (connection) => {
+    return this.#writeAgain(async (connection) => {
       await execute(
         connection,
         `INSERT INTO ${ledgerDatabase}.checkpoint (job, source, position, source_server, saved_at)
@@ -128,7 +129,7 @@ export class MysqlLedger implements Ledger {
   }
 
   leftovers(): Promise<string[]> {
-    return this.#pool.use(async (connection) => {
+    return this.#pool.again(async (connection) => {
       const tables = await ledgerTablesHere(connection);
       const found = tables === undefined ? [] : [`database ${ledgerDatabase}`];
       for (const table of [...(tables ?? [])].toSorted()) {
@@ -146,7 +147,7 @@ export class MysqlLedger implements Ledger {
 
   /** Nothing installed reads as no rows. */
   #read<T extends object>(sql: string, values: readonly string[] = []): Promise<T[]> {
-    return this.#pool.use(async (connection) => {
+    return this.#pool.again(async (connection) => {
       try {
         return await query<T>(connection, sql, values);
       } catch (error) {
@@ -156,13 +157,13 @@ export class MysqlLedger implements Ledger {
     });
   }
 
-  #write(body: (connection: MysqlConnection) => Promise<void>): Promise<void> {
-    return this.#pool.use((connection) =>
+  #writeAgain(body: (connection: MysqlConnection) => Promise<void>): Promise<void> {
+    const write = (connection: MysqlConnection): Promise<void> =>
       inTransaction(connection, async () => {
         await assertClaim(connection, this.#mustHaveClaim());
         await body(connection);
-      }),
-    );
+      });
+    return this.#pool.again(write, isLockConflict);
   }
 
   #mustHaveClaim(): Claim {

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Connection, ResultSetHeader } from "mysql2";
+import { isConnectionLost, lostAt } from "./errors.ts";
 
 /**
  * mysql2's callback connection as this engine uses it. The promise wrapper of mysql2 is left out on purpose: the row
@@ -71,10 +72,20 @@ function send<T>(connection: MysqlConnection, statement: Statement): Promise<T> 
       { ...rest, ...(values === undefined ? {} : { values: values as never }) },
       (error: Error | null, result: unknown) => {
         if (error === null) resolve(result as T);
-        else reject(error);
+        else reject(asLost(connection, error));
       },
     );
   });
+}
+
+/**
+ * Every statement of every role passes here, so this is where the driver's words for a lost connection end. One that
+ * we have closed ourselves keeps the reason that it was closed with.
+ */
+function asLost(connection: MysqlConnection, error: Error): Error {
+  if (!isConnectionLost(error) || error instanceof ClosedByUs) return error;
+  const { host, port } = connection.config;
+  return lostAt(`${host}:${port}`, error);
 }
 
 /**
@@ -96,11 +107,13 @@ export async function inTransaction<T>(connection: MysqlConnection, body: () => 
 
 /** Closes at once, and fails everything that waits on the connection (mysql2's own `destroy` leaves it hanging). */
 export function kill(connection: MysqlConnection, cause: unknown): void {
-  const error = Object.assign(new Error("the connection was closed by shardlift", { cause }), {
-    code: "PROTOCOL_CONNECTION_LOST",
-    fatal: true,
-  });
-  connection.stream.destroy(error);
+  connection.stream.destroy(new ClosedByUs("the connection was closed by shardlift", { cause }));
+}
+
+class ClosedByUs extends Error {
+  override readonly name = "ClosedByUs";
+  readonly code = "PROTOCOL_CONNECTION_LOST";
+  readonly fatal = true;
 }
 
 /** Says goodbye to the server; falls back to closing at once. */

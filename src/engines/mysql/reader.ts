@@ -104,7 +104,7 @@ export class MysqlReader implements Reader {
   async #rows(table: MysqlTable, sql: string): Promise<unknown[][]> {
     const { shard } = this.#pool.connector.endpoint;
     try {
-      return await this.#pool.use((connection) => queryArrays(connection, sql));
+      return await this.#pool.again((connection) => queryArrays(connection, sql));
     } catch (error) {
       throw readError(shard, table.name, error);
     }

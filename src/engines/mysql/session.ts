@@ -80,7 +80,7 @@ export class MysqlSession implements Session {
   }
 
   pressure(): Promise<ServerPressure> {
-    return this.control.use(readPressure);
+    return this.control.again(readPressure);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -41,7 +41,7 @@ export async function writeSpooled(
       await makeRoom(connection, write, keys);
       await insertSpooled(connection, write, keys);
       await patchJson(connection, write);
-      await write.progress?.(connection);
+      await write.progress?.complete(connection);
     });
   } finally {
     // The next one starts with a DROP too; a connection that can not even do this is of no use any more.

@@ -18,8 +18,11 @@ export interface RowWrite {
   /** Keys whose rows are replaced by what was read; absent when a chunk is loaded for the first time. */
   readonly asked?: readonly KeyId[];
   readonly displaced: (keys: readonly KeyId[]) => Promise<void>;
-  /** Saved in the same transaction. */
-  readonly progress?: (connection: MysqlConnection) => Promise<void>;
+  /** Progress of a chunk, in the same transaction: its place before the first row is written, its count at the end. */
+  readonly progress?: {
+    readonly reserve: (connection: MysqlConnection) => Promise<void>;
+    readonly complete: (connection: MysqlConnection) => Promise<void>;
+  };
 }
 
 /** Deletes rows by key, those of the slice only (rule 4). */

@@ -1,7 +1,7 @@
 import { invariant, ShardliftError } from "../../errors/error.ts";
 import { sleep } from "../../lib/wait.ts";
 import type { Claim, KeyId, LoadRequest, RecopyRequest, RowStream, TableShape, Writer } from "../engine.ts";
-import { assertClaim, recordChunk } from "./claim-guard.ts";
+import { assertClaim, recordChunkRows, reserveChunk } from "./claim-guard.ts";
 import { ConnectionPool, rowSessionVariables } from "./connection-pool.ts";
 import type { Connector } from "./connect.ts";
 import { isConnectionLost, isLockConflict } from "./errors.ts";
@@ -20,6 +20,7 @@ import { RaceLost, writeSpooled } from "./unique-conflicts.ts";
 
 /**
  * Writes rows at the target: one transaction with the claim, the deletes, the rows and the progress (rules 4, 6, 7).
+ * A chunk's progress row is the first write and unique, so that no chunk is ever loaded twice.
  *
  * The straight path deletes and loads, and trusts no count: a skipped row, any warning or a difference rolls back.
  * When a unique key was in the way, the rows are read again into a temporary table and the conflict is settled there
@@ -38,9 +39,11 @@ export class MysqlWriter implements Writer {
 
   async load(request: LoadRequest, rows: RowStream): Promise<void> {
     const { shape, source, interval } = request;
-    const progress = async (connection: MysqlConnection): Promise<void> => {
-      const chunk = { source, table: shape.name, interval, rows: rows.rowCount() };
-      await recordChunk(connection, this.#claim, chunk);
+    const chunk = { source, table: shape.name, interval };
+    const progress = {
+      reserve: (connection: MysqlConnection) => reserveChunk(connection, this.#claim, chunk),
+      complete: (connection: MysqlConnection) =>
+        recordChunkRows(connection, this.#claim, chunk, rows.rowCount()),
     };
     await this.#write({ ...this.#rowWrite(request, rows), progress }, false);
   }
@@ -70,7 +73,7 @@ export class MysqlWriter implements Writer {
     } catch (error) {
       if (!(error instanceof DuplicateRows)) throw error;
       await this.#whenFree(write, (connection) =>
-        writeSpooled(connection, write, (body) => this.#transaction(connection, body)),
+        writeSpooled(connection, write, (body) => this.#transaction(connection, write, body)),
       );
     }
   }
@@ -79,7 +82,7 @@ export class MysqlWriter implements Writer {
     const { table, form, rows, asked } = write;
     // The source starts reading while the target proves the claim and deletes.
     await using blocks = startBlocks(rows.blocks);
-    await this.#transaction(connection, async () => {
+    await this.#transaction(connection, write, async () => {
       if (asked !== undefined && !replace) await deleteKeys(connection, write, asked);
       if (!(await blocks.empty())) {
         const statement = loadStatement(quoteIdentifier(table.name), form, replace);
@@ -88,14 +91,19 @@ export class MysqlWriter implements Writer {
       }
       await patchJson(connection, write);
       if (asked !== undefined && replace) await deleteKeys(connection, write, withoutFound(asked, rows.keys));
-      await write.progress?.(connection);
+      await write.progress?.complete(connection);
     });
   }
 
-  async #transaction(connection: MysqlConnection, body: () => Promise<void>): Promise<void> {
+  async #transaction(
+    connection: MysqlConnection,
+    { progress }: RowWrite,
+    body: () => Promise<void>,
+  ): Promise<void> {
     await execute(connection, "BEGIN");
     try {
       await assertClaim(connection, this.#claim);
+      await progress?.reserve(connection);
       await body();
     } catch (error) {
       await execute(connection, "ROLLBACK").catch(() => kill(connection, error));

@@ -167,7 +167,10 @@ function classifyDdl(ddl: Ddl): Statement {
   // An account of the DEFINER clause may have such a name too.
   const at = tokens.findIndex(
     ({ kind, text }, index) =>
-      index > 0 && kind === "word" && objects.has(text) && !["=", "@"].includes(tokens[index - 1]?.text ?? ""),
+      index > 0 &&
+      kind === "word" &&
+      objects.has(text) &&
+      !["=", "@"].includes(tokens[index - 1]?.text ?? ""),
   );
   switch (word(tokens, at)) {
     case "TABLE":
