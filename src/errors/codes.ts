@@ -169,6 +169,11 @@ export const codes = {
     meaning: "The target did not take rows exactly as they were read; the transaction was rolled back.",
     fix: "Compare the table's definition and the settings of both servers with the server's message, then resume.",
   },
+  E_STRUCTURE_DIFFERS: {
+    exit: 6,
+    meaning: "A table that was created at the target has not the structure of its source; no row was copied into it.",
+    fix: "Run `shardlift abort`, create the table at the target by hand so that it equals the source's, then start again.",
+  },
   E_KEY_COLLISION: {
     exit: 6,
     meaning:

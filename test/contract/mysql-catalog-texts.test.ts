@@ -32,11 +32,11 @@ async function rowOf(server: LocalServer, database: string, sql: string): Promis
 const zoo = `CREATE TABLE texts (
   id INT NOT NULL PRIMARY KEY,
   e ENUM('','emoji 😀','plain','what?','it''s 🐍','a\\\\b 🐍','tab\t🐍\n') CHARACTER SET utf8mb4 NOT NULL DEFAULT 'emoji 😀',
-  e2 ENUM('🐍','🦊','𝟏') CHARACTER SET utf8mb4 NULL DEFAULT '🦊' COMMENT 'why? DEFAULT ''?''',
+  e2 ENUM('🐍','🦊','𝟏') CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT '🦊' COMMENT 'why? DEFAULT ''?''',
   e16 ENUM('🐍','z') CHARACTER SET utf16 NULL,
   egbk ENUM(0xFEFE,'b') CHARACTER SET gbk NULL,
   ebin ENUM(0xFFFE,'q?') CHARACTER SET binary NULL,
-  s SET('s😀','t','u?','🦊') CHARACTER SET utf8mb4 NOT NULL DEFAULT 's😀,🦊',
+  s SET('s😀','t','u?','🦊') CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 's😀,🦊',
   v VARCHAR(20) CHARACTER SET utf8mb4 NOT NULL DEFAULT 'd ''😀\\\\',
   vn VARCHAR(20) CHARACTER SET utf16 NULL DEFAULT 'n 😀',
   vq VARCHAR(20) CHARACTER SET utf8mb4 NOT NULL DEFAULT 'what?',

@@ -66,7 +66,7 @@ describeServers("keys out of the log", (flavor) => {
         await checkSql(control, table);
         await lab.root.query(`DELETE FROM ${name}`);
       }),
-      { numRuns: 2000 },
+      { numRuns: 60 },
     );
   });
 });

@@ -1,6 +1,13 @@
 import { expect, test } from "vitest";
 import { boundAt, MAX } from "../../src/model/key.ts";
-import { anew, createOrders, movedSlice, orders, preflightLab, type Asked } from "../support/preflight-lab.ts";
+import {
+  anew,
+  createOrders,
+  movedSlice,
+  orders,
+  preflightLab,
+  type Asked,
+} from "../support/preflight-lab.ts";
 import { claimOf, openRunner, sqlAsRoot } from "../support/session-lab.ts";
 import { describeServers, useServer } from "../support/servers.ts";
 

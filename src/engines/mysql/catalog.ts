@@ -8,15 +8,17 @@ import type { ControlPool } from "./control-pool.ts";
 import { raiseAutoIncrement, readAutoIncrement } from "./counters.ts";
 import { withoutKeys } from "./create-table.ts";
 import { shapeOf } from "./describe.ts";
+import { openDdl } from "./gate-ddl.ts";
 import { compareKeyIds, formatKey } from "./key-codec.ts";
 import { ledgerDatabase } from "./ledger-schema.ts";
 import { execute, inTransaction, query, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
+import { writeError } from "./row-errors.ts";
 import { sliceWhere } from "./slice-sql.ts";
 import { findSplitPoints } from "./split-points.ts";
 import { structureDifferences } from "./structure.ts";
 import { readTableFacts } from "./table-facts.ts";
-import { mysqlTable } from "./table.ts";
+import { mysqlTable, type MysqlTable } from "./table.ts";
 
 /**
  * Tables of the session's own database: what they look like, how many rows of a slice they hold, and making them at
@@ -82,6 +84,7 @@ export class MysqlCatalog implements Catalog {
         (stamp === undefined || (await hasRows(connection, table.name)));
       if (isTaken) throw this.#notOurs(table.name);
       if (facts === undefined) {
+        this.#mustBeReadable(table);
         await this.#stamp(connection, table.name, false);
         await execute(connection, withoutKeys(table.detail.createSql, new Set(deferred)));
       }
@@ -122,11 +125,19 @@ export class MysqlCatalog implements Catalog {
     return this.#pool.again((connection) => readAutoIncrement(connection, mysqlTable(shape)));
   }
 
-  raiseAutoIncrement(shape: TableShape, value: bigint): Promise<void> {
-    return this.#pool.use(async (connection) => {
-      await assertClaim(connection, this.#mustHaveClaim());
-      await raiseAutoIncrement(connection, mysqlTable(shape), value);
+  async raiseAutoIncrement(shape: TableShape, value: bigint): Promise<void> {
+    const claim = this.#mustHaveClaim();
+    const table = mysqlTable(shape);
+    await this.#pool.again((connection) => assertClaim(connection, claim));
+    const connector = this.#connector;
+    const tool = { user: connector.endpoint.user };
+    // The application works on this table already: an ALTER that waits would stop it (facts/gate 4).
+    await using ddl = await openDdl({ connector, tool, limits: { ddlMs: counterMs } }, [table.name], {
+      what: "its AUTO_INCREMENT counter",
+      tooLong: (message, cause) => new ShardliftError("E_TARGET_BUSY", message, { cause, retryable: true }),
+      failed: (cause) => writeError(connector.endpoint.shard, table.name, cause),
     });
+    await raiseAutoIncrement(ddl.reader, table, value, (sql) => ddl.run(sql));
   }
 
   compareKeys(shape: TableShape, a: KeyId, b: KeyId): number {
@@ -155,8 +166,19 @@ export class MysqlCatalog implements Catalog {
       typeof there === "string" ? [there] : structureDifferences(mysqlTable(shape), mysqlTable(there));
     if (differences.length === 0) return;
     throw new ShardliftError(
-      "E_PREFLIGHT",
+      "E_STRUCTURE_DIFFERS",
       `shard ${this.#connector.endpoint.shard}: table ${shape.name} does not look like its source: ${differences.join("; ")}`,
+    );
+  }
+
+  /** What can not be read exactly can not be created; a table that is made by hand is compared by preflight. */
+  #mustBeReadable(table: MysqlTable): void {
+    const [first, ...more] = table.detail.unreadable ?? [];
+    if (first === undefined) return;
+    throw new ShardliftError(
+      "E_PREFLIGHT",
+      `table ${table.name} can not be created from what its server shows: ${[first, ...more].map(({ what }) => what).join(", ")}`,
+      { next: "Create the table at the target by hand, with the statement that it was created with, and start again." },
     );
   }
 
@@ -199,6 +221,9 @@ export class MysqlCatalog implements Catalog {
     );
   }
 }
+
+/** For one counter. It is raised before the first try of a cutover, so nobody waits for it. */
+const counterMs = 15_000;
 
 async function hasRows(connection: MysqlConnection, table: string): Promise<boolean> {
   const rows = await query(connection, `SELECT 1 AS one FROM ${quoteIdentifier(table)} LIMIT 1`);

@@ -1,5 +1,5 @@
 import { ShardliftError } from "../../errors/error.ts";
-import { execute, query, type MysqlConnection } from "./query.ts";
+import { query, type MysqlConnection } from "./query.ts";
 import { quoteIdentifier } from "./quote.ts";
 import type { MysqlColumn, MysqlTable } from "./table.ts";
 
@@ -37,16 +37,20 @@ const integerBits: Readonly<Record<string, number>> = {
   bigint: 64,
 };
 
-/** Raises the counter to at least `value`; a smaller value would lower it (manual, ALTER TABLE), so it is not sent. */
+/**
+ * Raises the counter to at least `value`; a smaller value would lower it (manual, ALTER TABLE), so it is not sent.
+ * `alter` runs the ALTER TABLE without keeping the table's readers waiting (gate-ddl.ts).
+ */
 export async function raiseAutoIncrement(
   connection: MysqlConnection,
   table: MysqlTable,
   value: bigint,
+  alter: (sql: string) => Promise<void>,
 ): Promise<void> {
   const before = await readAutoIncrement(connection, table);
   if (before === undefined || before.next >= value) return;
   if (value <= before.max) {
-    await execute(connection, `ALTER TABLE ${quoteIdentifier(table.name)} AUTO_INCREMENT = ${value}`);
+    await alter(`ALTER TABLE ${quoteIdentifier(table.name)} AUTO_INCREMENT = ${value}`);
     const after = await readAutoIncrement(connection, table);
     if (after !== undefined && after.next >= value) return;
   }

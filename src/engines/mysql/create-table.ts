@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { invariant, ShardliftError } from "../../errors/error.ts";
+import { invariant } from "../../errors/error.ts";
+import { endOfGroup, endOfQuoted, isQuote, listIn, unreadable, type Span } from "./quoted-text.ts";
 
 /**
  * Takes the server's own SHOW CREATE TABLE apart into its definitions and puts it together again without some of
@@ -24,7 +25,7 @@ export function parseCreateTable(sql: string): CreateTable {
   let start = open + 1;
   for (let at = open + 1; at < sql.length; at += 1) {
     const character = sql[at];
-    if (character === "`" || character === "'" || character === '"') {
+    if (isQuote(character)) {
       at = endOfQuoted(sql, at) - 1;
     } else if (character === "(") {
       depth += 1;
@@ -36,31 +37,11 @@ export function parseCreateTable(sql: string): CreateTable {
       if (character === ")") return { head: sql.slice(0, open + 1), definitions, tail: sql.slice(at) };
     }
   }
-  return broken("has no end");
-}
-
-/** MariaDB prints a foreign key whose name holds a backtick without doubling it; nothing can tell where that ends. */
-function broken(how: string): never {
-  throw new ShardliftError("E_PREFLIGHT", `what SHOW CREATE TABLE prints ${how}`, {
-    next: "Look at SHOW CREATE TABLE; rename what has quotes in its name (a foreign key, usually).",
-  });
+  return unreadable("has no end");
 }
 
 export function formatCreateTable({ head, definitions, tail }: CreateTable): string {
   return `${head}\n  ${definitions.join(",\n  ")}\n${tail}`;
-}
-
-/** Index just after the quoted text that starts at `from`. A doubled quote stands for itself, a backslash escapes. */
-function endOfQuoted(sql: string, from: number): number {
-  const quote = sql[from];
-  for (let at = from + 1; at < sql.length; at += 1) {
-    if (sql[at] === "\\" && quote !== "`") at += 1;
-    else if (sql[at] === quote) {
-      if (sql[at + 1] !== quote) return at + 1;
-      at += 1;
-    }
-  }
-  return broken("has an open quote");
 }
 
 /** The name of a plain, non-unique index (`KEY`); undefined for every other definition. */
@@ -76,6 +57,50 @@ export function isForeignKey(definition: string): boolean {
   return definition.slice(endOfQuoted(definition, "CONSTRAINT ".length)).startsWith(" FOREIGN KEY ");
 }
 
+export interface CheckConstraint {
+  readonly name: string;
+  /** With its parentheses. */
+  readonly expression: Span;
+}
+
+/** A check of the table, in the form in which servers print it (always named). */
+export function checkConstraint(definition: string): CheckConstraint | undefined {
+  if (!definition.startsWith("CONSTRAINT `")) return undefined;
+  const nameStart = "CONSTRAINT ".length;
+  const nameEnd = endOfQuoted(definition, nameStart);
+  if (!definition.startsWith(" CHECK (", nameEnd)) return undefined;
+  const start = nameEnd + " CHECK ".length;
+  return {
+    name: nameOf(definition, nameStart, nameEnd),
+    expression: { start, end: endOfGroup(definition, start) },
+  };
+}
+
+export interface KeyDefinition {
+  readonly name: string;
+  readonly unique: boolean;
+  readonly parts: readonly Span[];
+}
+
+/** A key of any kind; undefined for columns, constraints and periods. */
+export function keyDefinition(definition: string): KeyDefinition | undefined {
+  if (definition.startsWith("PRIMARY KEY (")) {
+    return { name: "PRIMARY", unique: true, parts: listIn(definition, definition.indexOf("(")) };
+  }
+  const kind = /^(?:(UNIQUE|FULLTEXT|SPATIAL|VECTOR) )?KEY (?=`)/.exec(definition);
+  if (kind === null) return undefined;
+  const nameEnd = endOfQuoted(definition, kind[0].length);
+  return {
+    name: nameOf(definition, kind[0].length, nameEnd),
+    unique: kind[1] === "UNIQUE",
+    parts: listIn(definition, definition.indexOf("(", nameEnd)),
+  };
+}
+
+function nameOf(definition: string, start: number, end: number): string {
+  return definition.slice(start + 1, end - 1).replaceAll("``", "`");
+}
+
 /** The statement without foreign keys, without the table's counter, and without the named indexes. */
 export function withoutKeys(sql: string, indexes: ReadonlySet<string>): string {
   const table = parseCreateTable(sql);
@@ -89,12 +114,15 @@ export function withoutKeys(sql: string, indexes: ReadonlySet<string>): string {
   });
 }
 
-/** Changes with every change of the structure and with nothing else: AUTO_INCREMENT=n moves with every insert. */
-export function fingerprintOf(sql: string): string {
+/**
+ * Changes with every change of the structure and with nothing else: AUTO_INCREMENT=n moves with every insert. What the
+ * statement does not tell truly is given beside it.
+ */
+export function fingerprintOf(sql: string, beside: readonly string[] = []): string {
   const table = parseCreateTable(sql);
-  return createHash("sha256")
-    .update(formatCreateTable({ ...table, tail: withoutCounter(table.tail) }))
-    .digest("hex");
+  const hash = createHash("sha256").update(formatCreateTable({ ...table, tail: withoutCounter(table.tail) }));
+  for (const text of beside) hash.update("\0").update(text);
+  return hash.digest("hex");
 }
 
 /** Drops ` AUTO_INCREMENT=n` from the table options, but not from a comment that happens to say so. */
@@ -102,7 +130,7 @@ function withoutCounter(tail: string): string {
   let kept = "";
   for (let at = 0; at < tail.length;) {
     const character = tail[at];
-    if (character === "`" || character === "'" || character === '"') {
+    if (isQuote(character)) {
       const end = endOfQuoted(tail, at);
       kept += tail.slice(at, end);
       at = end;

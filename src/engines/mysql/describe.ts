@@ -25,11 +25,15 @@ export function shapeOf(spec: TableSpec, facts: TableFacts): MysqlTable | readon
     secondaryUniqueKeys: unique.filter((index) => index !== primary).map((index) => index.name),
     estimatedRows: facts.estimatedRows,
     estimatedBytes: facts.estimatedBytes,
-    fingerprint: fingerprintOf(facts.createSql),
+    fingerprint: fingerprintOf(
+      facts.createSql,
+      facts.unreadable.map(({ what, witness }) => `${what}: ${witness ?? ""}`),
+    ),
     detail: {
       database: facts.database,
       columns: facts.columns,
       createSql: facts.createSql,
+      unreadable: facts.unreadable,
       deferrableIndexes: deferrableIndexes(facts),
       uniqueKeys: unique
         .toSorted((a, b) => Number(b === primary) - Number(a === primary))

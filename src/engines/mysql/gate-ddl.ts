@@ -12,11 +12,11 @@ import type { GateContext } from "./gate-row.ts";
 import { execute, query, type MysqlConnection } from "./query.ts";
 
 /**
- * Runs the gate's DDL without stopping the application. A DDL statement that waits for its metadata lock stops every
+ * Runs DDL (the gate's, and the raise of a counter) without stopping the application. A DDL statement that waits for its metadata lock stops every
  * later statement on the table, reads too, for as long as it waits: so it may hardly wait at all (facts/gate 4).
  * MariaDB can try a lock without waiting; on MySQL a waiting statement is killed after 50 ms.
  * Invariant: readers of the table are held up by one try for some 50 ms at most, and all statements of one `Ddl` end
- * within `ddlMs`, else E_GATE_NOT_ARMED names who is in the way. What has been done by then stays done: triggers ask
+ * within `ddlMs`, else an error names who is in the way. What has been done by then stays done: triggers ask
  * an open gate and are harmless.
  */
 export interface Ddl extends AsyncDisposable {
@@ -26,7 +26,24 @@ export interface Ddl extends AsyncDisposable {
   run(sql: string, asDone?: readonly number[]): Promise<void>;
 }
 
-export async function openDdl(context: GateContext, tables: readonly string[]): Promise<Ddl> {
+export type DdlContext = Pick<GateContext, "connector"> & {
+  readonly tool: Pick<GateContext["tool"], "user">;
+  readonly limits: Pick<GateContext["limits"], "ddlMs">;
+};
+
+/** What the caller's errors are called. */
+export interface DdlFailures {
+  /** What the lock is needed for. */
+  readonly what: string;
+  readonly tooLong: (message: string, cause: unknown) => ShardliftError;
+  readonly failed: (cause: unknown) => unknown;
+}
+
+export async function openDdl(
+  context: DdlContext,
+  tables: readonly string[],
+  failures: DdlFailures = gateFailures,
+): Promise<Ddl> {
   const { connector, tool, limits } = context;
   const { flavor } = connector.facts;
   await using opened = new AsyncDisposableStack();
@@ -55,9 +72,12 @@ export async function openDdl(context: GateContext, tables: readonly string[]): 
         return;
       } catch (error) {
         if (asDone.includes(errnoOf(error) ?? 0)) return;
-        if (!isLockConflict(error) && !isInterrupted(error)) throw notArmed(error);
-        if (performance.now() > started + limits.ddlMs)
-          throw await tooLong(watch, scope, limits.ddlMs, error);
+        if (!isLockConflict(error) && !isInterrupted(error)) throw failures.failed(error);
+        if (performance.now() > started + limits.ddlMs) {
+          const waited = `no lock on ${tables.join(", ")} within ${limits.ddlMs} ms`;
+          const names = await tableBlockers(watch, scope);
+          throw failures.tooLong(`${waited} for ${failures.what}; in the way: ${names.join("; ")}`, error);
+        }
       }
       await sleep(20 + Math.random() * 60, signal);
     }
@@ -131,19 +151,11 @@ async function waitForOldTransactions(
     await sleep(askAgainMs, signal);
 }
 
-async function tooLong(
-  watch: MysqlConnection,
-  scope: BlockerScope,
-  totalMs: number,
-  cause: unknown,
-): Promise<ShardliftError> {
-  const names = await tableBlockers(watch, scope);
-  return new ShardliftError(
-    "E_GATE_NOT_ARMED",
-    `no lock on ${scope.tables.join(", ")} for the gate's triggers within ${totalMs} ms; in the way: ${names.join("; ")}`,
-    { cause, retryable: true },
-  );
-}
+const gateFailures: DdlFailures = {
+  what: "the gate's triggers",
+  tooLong: (message, cause) => new ShardliftError("E_GATE_NOT_ARMED", message, { cause, retryable: true }),
+  failed: notArmed,
+};
 
 /** DDL that failed, or that left something else than ours. */
 export function notArmed(cause: unknown): ShardliftError {

@@ -1,10 +1,12 @@
 import { query, type MysqlConnection } from "./query.ts";
 import { quoteTable } from "./quote.ts";
 import type { MysqlColumn } from "./table.ts";
+import { readTrueTexts, type UnreadableText } from "./true-texts.ts";
 
 /**
  * What a server says about one table, read from information_schema and SHOW CREATE TABLE, judged by nobody yet:
- * `describe.ts` makes a shape of it and the preflight rules look at it from all sides.
+ * `describe.ts` makes a shape of it and the preflight rules look at it from all sides. What the server loses in
+ * telling is put right here (`true-texts.ts`), before anybody looks.
  */
 export interface TableFacts {
   readonly database: string;
@@ -18,6 +20,8 @@ export interface TableFacts {
   readonly columns: readonly MysqlColumn[];
   readonly indexes: readonly IndexFacts[];
   readonly createSql: string;
+  /** Texts of `columns` and `createSql` that the server does not show as they are, and nobody can tell. */
+  readonly unreadable: readonly UnreadableText[];
 }
 
 export interface IndexFacts {
@@ -50,7 +54,14 @@ export async function readTableFacts(
   );
   if (row === undefined) return undefined;
   const isView = row.type.includes("VIEW");
+  const told = {
+    database,
+    name: table,
+    columns: await readColumns(connection, database, table),
+    createSql: isView ? "" : await readCreateSql(connection, database, table),
+  };
   return {
+    ...(await readTrueTexts(connection, told)),
     database,
     name: table,
     type: row.type,
@@ -58,9 +69,7 @@ export async function readTableFacts(
     partitioned: (row.options ?? "").includes("partitioned"),
     estimatedRows: Number(row.tableRows ?? 0),
     estimatedBytes: Number(row.bytes ?? 0),
-    columns: await readColumns(connection, database, table),
     indexes: await readIndexes(connection, database, table),
-    createSql: isView ? "" : await readCreateSql(connection, database, table),
   };
 }
 

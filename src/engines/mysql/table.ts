@@ -1,12 +1,13 @@
 import { invariant } from "../../errors/error.ts";
 import type { TableShape } from "../engine.ts";
+import type { UnreadableText } from "./true-texts.ts";
 
 /** A column as information_schema.COLUMNS shows it, in ordinal order. */
 export interface MysqlColumn {
   readonly name: string;
   /** DATA_TYPE in lower case: `bigint`, `varchar`, `json` … (MariaDB shows JSON as `longtext`). */
   readonly dataType: string;
-  /** COLUMN_TYPE: `bigint(20) unsigned`, `enum('a','b')` … */
+  /** COLUMN_TYPE: `bigint(20) unsigned`, `enum('a','b')` …, with true members (`x'…'` where utf8mb4 can not say one). */
   readonly columnType: string;
   readonly unsigned: boolean;
   readonly nullable: boolean;
@@ -29,8 +30,9 @@ export interface MysqlColumn {
 export interface MysqlDetail {
   readonly database: string;
   readonly columns: readonly MysqlColumn[];
-  /** SHOW CREATE TABLE. */
+  /** SHOW CREATE TABLE with its true texts, except for those in `unreadable`. */
   readonly createSql: string;
+  readonly unreadable?: readonly UnreadableText[];
   /** Non-unique indexes that may be built after the copy: `ADD …` clauses for one ALTER TABLE. */
   readonly deferrableIndexes: readonly { readonly name: string; readonly clause: string }[];
   /** All unique keys with their columns; `PRIMARY` first. */

@@ -13,7 +13,28 @@ export const tables = rule("tables", ["source", "target"], async (scope) => {
     }
   }
   for (const table of facts) judge(scope, table);
+  if (scope.context.role === "source") await lookAtTexts(scope, facts);
 });
+
+/**
+ * A table that is to be created from a text of which only a likeness is known would be another one. A table that the
+ * target has already is compared instead (target-structure).
+ */
+async function lookAtTexts(scope: RuleScope, facts: readonly TableFacts[]): Promise<void> {
+  const doubtful = facts.filter((table) => table.unreadable.length > 0);
+  const existing = await scope.peer.catalog.existing(doubtful.map(({ name }) => name));
+  for (const table of doubtful.filter(({ name }) => !existing.has(name))) {
+    for (const { what, witness } of table.unreadable) {
+      scope.blocker(
+        `the server does not show ${what} as it is (it puts ? for characters that utf8mb3 can not hold)`,
+        witness === undefined
+          ? `write ${what} without such characters and without four question marks in a row`
+          : "create the table at the target by hand, with the statement that it was created with here",
+        table.name,
+      );
+    }
+  }
+}
 
 function judge(scope: RuleScope, table: TableFacts): void {
   const name = sqlTable(table.database, table.name);
