@@ -50,7 +50,12 @@ export type SplitResult = z.output<typeof splitResult>;
 const envelope = z.looseObject({ schema: z.literal("shardlift.split/v1"), data: splitResult });
 const failure = z.looseObject({
   schema: z.literal("shardlift.error/v1"),
-  error: z.looseObject({ code: z.string(), message: z.string(), cause: z.string().nullable() }),
+  error: z.looseObject({
+    code: z.string(),
+    message: z.string(),
+    cause: z.string().nullable(),
+    findings: z.array(z.looseObject({ level: z.string(), where: z.string(), why: z.string() })).default([]),
+  }),
 });
 const eventLine = z.looseObject({
   v: z.literal(1),
@@ -125,8 +130,13 @@ class LineReader {
     const asFailure = failure.safeParse(data);
     if (asResult.success) this.result = asResult.data.data;
     else if (asFailure.success) {
-      const { code, message, cause } = asFailure.data.error;
-      this.error = `${code}: ${message}${cause === null ? "" : ` (${cause})`}`;
+      const { code, message, cause, findings } = asFailure.data.error;
+      const blockers = findings.filter(({ level }) => level === "blocker");
+      const reasons = [
+        ...(cause === null ? [] : [cause]),
+        ...blockers.map(({ where, why }) => `${where}: ${why}`),
+      ];
+      this.error = `${code}: ${message}${reasons.length === 0 ? "" : ` (${reasons.join("; ")})`}`;
     } else this.#event(data);
   }
 

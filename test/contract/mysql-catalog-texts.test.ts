@@ -134,7 +134,7 @@ describeServers("texts that a server can not show", (flavor) => {
     );
     await anew(target(), "");
     await createdFrom("texts-2");
-    await sqlAsRoot(target(), "INSERT INTO texts VALUES (1, 0x8000000000000000, 2999)", "shop");
+    await sqlAsRoot(target(), "INSERT INTO texts VALUES (1, 9223372036854775808, 2999)", "shop");
     const row = await rowOf(target(), "shop", "SELECT CAST(s AS CHAR CHARACTER SET utf8mb4) AS s, CAST(e AS CHAR CHARACTER SET utf8mb4) AS e FROM texts");
     expect(row).toEqual({ s: "m63🐍", e: "m2998🦊" });
   });

@@ -59,7 +59,7 @@ describeServers("the log reader unpacks", (flavor) => {
         await lab.root.query(`SET SESSION binlog_row_image=${image}`);
         await lab.root.query(`UPDATE t SET k=JSON_SET(k,'$.a','${image}'), j2=JSON_REMOVE(j2,'$.b')`);
         await lab.root.query(
-          "UPDATE t SET j=JSON_REPLACE(j,'$.c.d',n), n=5 WHERE id=1; UPDATE t SET n=n+1 WHERE id=2",
+          "UPDATE t SET j=JSON_REPLACE(j,'$.c.d',n), n=COALESCE(n,0)+1 WHERE id=1; UPDATE t SET n=n+1 WHERE id=2",
         );
         await lab.root.query(
           "UPDATE t SET id=id+10, k=JSON_SET(k,'$.z',id) ORDER BY id DESC; UPDATE t SET id=id-10 ORDER BY id",
@@ -69,6 +69,10 @@ describeServers("the log reader unpacks", (flavor) => {
       await follower.reached(1);
       const round = ["1", "2", "1", "2", "2", "12", "1", "11", "11", "1", "12", "2"];
       expect(follower.keys("t")).toEqual(["1", "2", ...round, ...round, ...round]);
+      const [[file]] = (await lab.root.query("SHOW BINARY LOG STATUS")) as unknown as [[{ File: string }]];
+      const [events] = await lab.root.query(`SHOW BINLOG EVENTS IN '${file.File}'`);
+      const types = (events as { Event_type: string }[]).map((event) => event.Event_type);
+      expect(types).toContain("Update_rows_partial");
     });
 
     test("tagged GTIDs, anonymous texts of statements, and sets with holes", async () => {

@@ -3,7 +3,7 @@ import { checkConstraint, formatCreateTable, keyDefinition, parseCreateTable } f
 import { readFieldDefaults } from "./field-list.ts";
 import { query, type MysqlConnection } from "./query.ts";
 import { endOfGroup, listIn, printedLiteral, replaceSpans, textOfLiteral, type Span } from "./quoted-text.ts";
-import { isLossy, readMembers, withoutLoss, type TrueText } from "./true-literals.ts";
+import { isLossy, readMembers, withoutLoss, type Flavor, type TrueText } from "./true-literals.ts";
 import { readExpressions, trueExpression, type KeptExpressions } from "./true-expressions.ts";
 import type { MysqlColumn } from "./table.ts";
 
@@ -45,7 +45,7 @@ export interface TrueTable {
 export async function readTrueTexts(connection: MysqlConnection, told: ToldTable): Promise<TrueTable> {
   if (!isLossy(told.createSql)) return { columns: told.columns, createSql: told.createSql, unreadable: [] };
   const [row] = await query<{ version: string }>(connection, "SELECT CAST(VERSION() AS CHAR) AS version");
-  const flavor = row?.version.includes("MariaDB") === true ? "mariadb" : "mysql";
+  const flavor: Flavor = row?.version.includes("MariaDB") === true ? "mariadb" : "mysql";
   const reading = new Reading(connection, told, flavor);
   const table = parseCreateTable(told.createSql);
   const definitions: string[] = [];
@@ -62,11 +62,11 @@ class Reading {
   readonly unreadable: UnreadableText[] = [];
   readonly #connection: MysqlConnection;
   readonly #told: ToldTable;
-  readonly #flavor: "mysql" | "mariadb";
+  readonly #flavor: Flavor;
   #defaults: Promise<Map<string, Buffer>> | undefined;
   #expressions: Promise<KeptExpressions> | undefined;
 
-  constructor(connection: MysqlConnection, told: ToldTable, flavor: "mysql" | "mariadb") {
+  constructor(connection: MysqlConnection, told: ToldTable, flavor: Flavor) {
     this.#connection = connection;
     this.#told = told;
     this.#flavor = flavor;
@@ -109,7 +109,7 @@ class Reading {
     // Both texts come from the same server function; else we would not know which place of the statement is meant.
     if (shown !== column.columnType) return this.#give(what);
     const members = listIn(shown, shown.indexOf("(")).map((span) => textAt(shown, span));
-    const truth = await readMembers(this.#connection, this.#told, column, members);
+    const truth = await readMembers(this.#connection, this.#flavor, this.#told, column, members);
     if (truth === undefined) return this.#give(what);
     const columnType = `${column.dataType}(${truth.join(",")})`;
     this.columns.set(column, { ...column, columnType });

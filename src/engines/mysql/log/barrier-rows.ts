@@ -1,10 +1,10 @@
+import { ledgerDatabase } from "../ledger-schema.ts";
 import { readTableMap } from "./table-map.ts";
 import { columnType, type ColumnLayout } from "./column-layout.ts";
 import type { LogEvent, RowsLayout } from "./event.ts";
 import { RowsWalker } from "./rows-walker.ts";
 
-/** Where barriers are committed: `job VARCHAR(64) ascii PRIMARY KEY, n BIGINT UNSIGNED NOT NULL, …` (DESIGN rule 3). */
-export const barrierDatabase = "_shardlift";
+/** Where barriers are committed (DESIGN rule 3); its first two columns are job and n (ledger-schema.ts). */
 export const barrierTable = "barrier";
 
 /** Reads the barriers of one job from the rows events of the marker table. */
@@ -16,7 +16,7 @@ export class BarrierRows {
   constructor(job: string, buffer: Buffer, body: number, end: number) {
     const { columns } = readTableMap(buffer, body, end);
     if (!isMarker(columns))
-      throw new RangeError(`${barrierDatabase}.${barrierTable} has other columns than ours`);
+      throw new RangeError(`${ledgerDatabase}.${barrierTable} has other columns than ours`);
     this.#job = Buffer.from(job, "latin1");
     this.#walker = new RowsWalker(columns, [0, 1], 0);
   }

@@ -26,7 +26,7 @@ export interface LogOptions {
   readonly batch: BatchLimits;
   /** Bytes of the log that wait to be read; enough to keep the socket busy while a batch is worked on. */
   readonly queueBytes: number;
-  /** Keys of undecided XA transactions; a million takes about 100 MB. */
+  /** Keys of undecided XA transactions; half a million takes about 50 MB. */
   readonly heldKeys: number;
   readonly heartbeatMs: number;
   readonly silenceMs: number;
@@ -42,7 +42,7 @@ export interface LogOptions {
 const defaults: LogOptions = {
   batch: { keys: 50_000, bytes: 8 << 20 },
   queueBytes: 4 << 20,
-  heldKeys: 1_000_000,
+  heldKeys: 500_000,
   heartbeatMs: 1000,
   silenceMs: 10_000,
   firstRetryMs: 100,

@@ -58,6 +58,7 @@ export class DumpStream implements AsyncDisposable {
   #paused: boolean;
   #asked: boolean;
   #quietTicks: number;
+  #bytesRead: number;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
 
@@ -70,6 +71,7 @@ export class DumpStream implements AsyncDisposable {
     this.#paused = false;
     this.#asked = false;
     this.#quietTicks = 0;
+    this.#bytesRead = 0;
     this.#failure = undefined;
     this.#wake = undefined;
     this.#watchdog = setInterval(() => this.#tick(), options.silenceMs / silenceTicks);
@@ -89,10 +91,10 @@ export class DumpStream implements AsyncDisposable {
   /** The next event that is there, or undefined. Throws when the stream has ended and everything is read. */
   take(): LogEvent | undefined {
     const event = this.#queue[this.#head];
-    if (event === undefined) {
-      if (this.#failure !== undefined) throw this.#failure;
-      return undefined;
-    }
+    // What came before a failure is still good; an abort counts at once.
+    if (this.#failure !== undefined && (event === undefined || this.#options.signal.aborted))
+      throw this.#failure;
+    if (event === undefined) return undefined;
     this.#head += 1;
     this.#bytes -= event.end - event.start;
     if (this.#head === this.#queue.length) {
@@ -134,7 +136,6 @@ export class DumpStream implements AsyncDisposable {
       return false;
     }
     if (packet === undefined || this.#failure !== undefined) return this.#failure !== undefined;
-    this.#quietTicks = 0;
     if (packet.buffer[packet.offset] === 0) {
       this.#queue.push({ buffer: packet.buffer, start: packet.offset + 1, end: packet.end });
       this.#bytes += packet.end - packet.offset - 1;
@@ -154,8 +155,11 @@ export class DumpStream implements AsyncDisposable {
    * what came meanwhile in the poll between two ticks.
    */
   #tick(): void {
-    if (this.#paused) this.#quietTicks = 0;
+    // Bytes and not packets: a large row may be under way for longer.
+    const { bytesRead } = this.#socket;
+    if (this.#paused || bytesRead !== this.#bytesRead) this.#quietTicks = 0;
     else this.#quietTicks += 1;
+    this.#bytesRead = bytesRead;
     if (this.#quietTicks > silenceTicks) {
       this.#fail(new DumpEnded(`nothing came from the server for ${this.#options.silenceMs} ms`));
     }

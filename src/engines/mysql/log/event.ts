@@ -68,8 +68,9 @@ export function eventTime({ buffer, start }: LogEvent): number {
   return buffer.readUInt32LE(start);
 }
 
-export function eventServerId({ buffer, start }: LogEvent): number {
-  return buffer.readUInt32LE(start + 5);
+/** Header and checksum included. */
+export function eventSize({ buffer, start }: LogEvent): number {
+  return buffer.readUInt32LE(start + 9);
 }
 
 export function eventFlags({ buffer, start }: LogEvent): number {

@@ -1,10 +1,12 @@
 import { ShardliftError } from "../../../errors/error.ts";
 import type { LogScope } from "../../engine.ts";
+import { ledgerDatabase } from "../ledger-schema.ts";
 import { mysqlTable, type MysqlTable } from "../table.ts";
-import { barrierDatabase, barrierTable, BarrierRows } from "./barrier-rows.ts";
+import { barrierTable, BarrierRows } from "./barrier-rows.ts";
 import type { PendingBatch } from "./batch.ts";
 import {
   eventFlags,
+  eventSize,
   eventTime,
   eventType,
   headerLength,
@@ -82,6 +84,8 @@ export class LogReader {
   /** Anything that goes wrong while bytes are read means that they are not understood. */
   #guarded(event: LogEvent, end: number): void {
     try {
+      if (eventSize(event) !== event.end - event.start)
+        throw new RangeError("its size is not that of its packet");
       this.#read(event, end);
     } catch (error) {
       if (error instanceof ShardliftError) throw error;
@@ -152,6 +156,8 @@ export class LogReader {
       this.#held.discard();
     }
     this.#fileBegan = false;
+    // Each statement introduces its tables again, so between transactions all of them may be forgotten.
+    if (this.#mapped.size > mappedTables) this.#mapped.clear();
     const { standalone, prepares } = this.#gtids.begin(event, end);
     // MariaDB says with the GTID what MySQL shows by a BEGIN.
     this.#group = { begun: this.#flavor === "mariadb" && !standalone };
@@ -247,12 +253,11 @@ export class LogReader {
       bytes: Buffer.from(buffer.subarray(body, end)),
       table: this.#mappedTable(buffer, body, end),
     });
-    if (this.#mapped.size > mappedTables) this.#mapped.delete(this.#mapped.keys().next().value ?? id);
   }
 
   #mappedTable(buffer: Buffer, body: number, end: number): MovedTable | BarrierRows | undefined {
     const name = readTableName(buffer, body, end);
-    if (name.database === barrierDatabase && name.table === barrierTable) {
+    if (name.database === ledgerDatabase && name.table === barrierTable) {
       return new BarrierRows(this.#scope.job, buffer, body, end);
     }
     const table = name.database === this.#database ? this.#tables.get(name.table) : undefined;
@@ -303,7 +308,7 @@ interface Mapped {
   readonly table: MovedTable | BarrierRows | undefined;
 }
 
-/** Table ids are kept until so many are known: ids are never used twice while a server runs. */
+/** A server gives a table a new id each time that it opens it, so the known ones only ever grow. */
 const mappedTables = 10_000;
 
 /** Events that carry no change: files, heartbeats, texts for people, and values for a statement that follows. */

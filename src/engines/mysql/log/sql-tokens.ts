@@ -30,10 +30,11 @@ export function tokenReadings(sql: string, options: TokenOptions): readonly (rea
   const marks: Mark[] = [];
   const whole = tokenize(sql, options, (mark) => marks.push(mark) > 0);
   if (whole === undefined || marks.length === 0) return whole === undefined ? undefined : [whole];
-  const versions = [...new Set(marks.map(({ version }) => version))].toSorted((a, b) => b - a);
+  const asked = marks.map(({ version }) => Math.max(version, oldestServer));
+  const versions = [...new Set([...asked, oldestServer])].toSorted((a, b) => b - a);
   if (versions.length > maxVersions) return undefined;
   const readings: (readonly Token[])[] = [];
-  for (const server of [...versions, -1]) {
+  for (const server of versions) {
     for (const flavor of ["mysql", "mariadb"]) {
       const reading = tokenize(sql, options, ({ version, mariadbOnly }) => {
         if (version > server) return false;
@@ -45,6 +46,12 @@ export function tokenReadings(sql: string, options: TokenOptions): readonly (rea
   }
   return readings;
 }
+
+/**
+ * Both servers have long executed what stands below it: `DROP /*!40005 TEMPORARY *\/ TABLE` is what they log themselves
+ * when a session leaves a temporary table behind.
+ */
+const oldestServer = 50_699;
 
 /** A table of many partitions has one mark; more different ones than this are nobody's plain statement. */
 const maxVersions = 8;
