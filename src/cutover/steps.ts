@@ -136,8 +136,11 @@ const endTail: CutoverStep = {
   pastNoReturn: true,
   describe: ({ moves }) =>
     moves.map(({ from, to }) => `stop following ${from}: nothing more is written at ${to}`),
-  async run({ moves }) {
-    await Promise.all(moves.map(({ tail }) => tail.stop()));
+  async run({ moves, ports }) {
+    await Promise.all([
+      ports.journal("flip", "about"),
+      ...moves.map(({ tail }) => tail.stop({ checkpoint: false })),
+    ]);
   },
 };
 
@@ -148,7 +151,6 @@ const flip: CutoverStep = {
     `compare-and-swap of the routing map from epoch ${plannedEpoch} to ${plannedEpoch + 1}, guarded by the job's token, within ${limits.flipDeadlineMs} ms`,
   ],
   async run({ ports, limits }, attempt) {
-    await ports.journal("flip", "about");
     const outcome = await ports.flip(limits.flipDeadlineMs);
     if (outcome.kind === "flipped") {
       attempt.epoch = outcome.epoch;

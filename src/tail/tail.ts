@@ -128,12 +128,15 @@ export class Tail {
     await this.#pin(table, keys);
   }
 
-  /** Ends following: the batch in hand is finished, a last checkpoint is saved. Idempotent. */
-  async stop(): Promise<void> {
+  /**
+   * Ends following: the batch in hand is finished, a last checkpoint is saved unless nobody will need it (the slice is
+   * about to flip, and each commit makes its writers wait). Idempotent.
+   */
+  async stop(options: { readonly checkpoint: boolean } = { checkpoint: true }): Promise<void> {
     this.#stop.abort(new ShardliftError("E_INTERRUPTED", "the tail was stopped"));
     this.#changed.notify();
     await this.#tasks;
-    if (this.#failure === undefined) await this.#saveCheckpoint();
+    if (options.checkpoint && this.#failure === undefined) await this.#saveCheckpoint();
   }
 
   async #readLog(signal: AbortSignal): Promise<void> {

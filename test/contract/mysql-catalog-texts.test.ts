@@ -43,6 +43,7 @@ const zoo = `CREATE TABLE texts (
   vgbk VARCHAR(20) CHARACTER SET gbk NOT NULL DEFAULT 0xFEFE,
   vb VARBINARY(10) NOT NULL DEFAULT 0xFFFE3F,
   g VARCHAR(60) CHARACTER SET utf8mb4 GENERATED ALWAYS AS (CONCAT(vq, '😀 ?', 'é')) STORED,
+  tx TEXT CHARACTER SET utf16 DEFAULT ('t 😀?'),
   x VARCHAR(60) CHARACTER SET utf8mb4 DEFAULT (CONCAT('🐍', 'é?')),
   \`na?me\` INT NULL COMMENT 'a ? in a name',
   CONSTRAINT not_snake CHECK (vq <> '🐍'),
@@ -66,7 +67,7 @@ async function bytesOf(server: LocalServer, database: string): Promise<unknown> 
       2 ** (index - 1),
     ]);
   }
-  const columns = "e e2 e16 egbk ebin s v vn vq vgbk vb g x".split(" ");
+  const columns = "e e2 e16 egbk ebin s v vn vq vgbk vb g tx x".split(" ");
   const [rows] = await root.query<RowDataPacket[]>(
     `SELECT ${columns.map((name) => `HEX(${name}) AS ${name}`).join(", ")} FROM texts ORDER BY id`,
   );
@@ -112,7 +113,10 @@ describeServers("texts that a server can not show", (flavor) => {
 
   test("are read without any right to write at the source", async () => {
     await anew(source(), zoo);
-    await sqlAsRoot(source(), "CREATE USER looker@'%' IDENTIFIED BY 'l'; GRANT SELECT ON shop.* TO looker@'%'");
+    await sqlAsRoot(
+      source(),
+      "CREATE USER looker@'%' IDENTIFIED BY 'l'; GRANT SELECT ON shop.* TO looker@'%'",
+    );
     try {
       await using looker = await openSession(source(), { database: "shop", user: "looker", password: "l" });
       await using tool = await openSession(source(), { database: "shop" });
@@ -127,7 +131,9 @@ describeServers("texts that a server can not show", (flavor) => {
 
   test("of a SET with 64 members and an ENUM with thousands are all told apart", async () => {
     const set = Array.from({ length: 64 }, (_, index) => `'m${index}🐍'`).join(",");
-    const list = Array.from({ length: 3000 }, (_, index) => `'m${index}${index % 2 === 0 ? "🦊" : ""}'`).join(",");
+    const list = Array.from({ length: 3000 }, (_, index) => `'m${index}${index % 2 === 0 ? "🦊" : ""}'`).join(
+      ",",
+    );
     await anew(
       source(),
       `CREATE TABLE texts (id INT NOT NULL PRIMARY KEY, s SET(${set}) CHARACTER SET utf8mb4, e ENUM(${list}) CHARACTER SET utf8mb4)`,
@@ -135,7 +141,11 @@ describeServers("texts that a server can not show", (flavor) => {
     await anew(target(), "");
     await createdFrom("texts-2");
     await sqlAsRoot(target(), "INSERT INTO texts VALUES (1, 9223372036854775808, 2999)", "shop");
-    const row = await rowOf(target(), "shop", "SELECT CAST(s AS CHAR CHARACTER SET utf8mb4) AS s, CAST(e AS CHAR CHARACTER SET utf8mb4) AS e FROM texts");
+    const row = await rowOf(
+      target(),
+      "shop",
+      "SELECT CAST(s AS CHAR CHARACTER SET utf8mb4) AS s, CAST(e AS CHAR CHARACTER SET utf8mb4) AS e FROM texts",
+    );
     expect(row).toEqual({ s: "m63🐍", e: "m2998🦊" });
   });
 
@@ -146,13 +156,25 @@ describeServers("texts that a server can not show", (flavor) => {
       ["ENUM members", "c ENUM('a','🐍')", "c ENUM('a','🦊')"],
       ["an ENUM member and its likeness", "c ENUM('a','🐍')", "c ENUM('a','?')"],
       ["SET members", "c SET('🐍','a')", "c SET('🦊','a')"],
-      ["members without a place in Unicode", "c ENUM(0xFEFE) CHARACTER SET gbk", "c ENUM(0xFEFD) CHARACTER SET gbk"],
+      [
+        "members without a place in Unicode",
+        "c ENUM(0xFEFE) CHARACTER SET gbk",
+        "c ENUM(0xFEFD) CHARACTER SET gbk",
+      ],
       ["defaults", "c VARCHAR(9) NOT NULL DEFAULT '🐍'", "c VARCHAR(9) NOT NULL DEFAULT '🦊'"],
       ["defaults of bytes", "c VARBINARY(9) DEFAULT 0xFFFE", "c VARBINARY(9) DEFAULT 0xFEFF"],
       ["plain defaults", "c INT NOT NULL DEFAULT 1", "c INT NOT NULL DEFAULT 2"],
       ["ON UPDATE", "c DATETIME NULL ON UPDATE CURRENT_TIMESTAMP", "c DATETIME NULL"],
-      ["default expressions", "c VARCHAR(9) DEFAULT (CONCAT('🐍','a'))", "c VARCHAR(9) DEFAULT (CONCAT('🦊','a'))"],
-      ["generated columns", "c VARCHAR(40) AS (CONCAT(vq,'🐍')) STORED", "c VARCHAR(40) AS (CONCAT(vq,'🦊')) STORED"],
+      [
+        "default expressions",
+        "c VARCHAR(9) DEFAULT (CONCAT('🐍','a'))",
+        "c VARCHAR(9) DEFAULT (CONCAT('🦊','a'))",
+      ],
+      [
+        "generated columns",
+        "c VARCHAR(40) AS (CONCAT(vq,'🐍')) STORED",
+        "c VARCHAR(40) AS (CONCAT(vq,'🦊')) STORED",
+      ],
       ["checks", "c INT, CONSTRAINT k CHECK (vq <> '🐍')", "c INT, CONSTRAINT k CHECK (vq <> '🦊')"],
       ["a missing check", "c INT, CONSTRAINT k CHECK (c > 0)", "c INT"],
       ["prefixes of unique keys", "c INT, UNIQUE KEY u (vq(3))", "c INT, UNIQUE KEY u (vq(4))"],
@@ -199,16 +221,29 @@ describeServers("texts that a server can not show", (flavor) => {
   );
 
   test("a table that came out other than the source's is not taken for created", async () => {
-    await anew(source(), "CREATE TABLE texts (id INT NOT NULL PRIMARY KEY, e ENUM('a','🐍') CHARACTER SET utf8mb4)");
+    await anew(
+      source(),
+      "CREATE TABLE texts (id INT NOT NULL PRIMARY KEY, e ENUM('a','🐍') CHARACTER SET utf8mb4)",
+    );
     await anew(target(), "");
     await using from = await openSession(source(), { database: "shop", shard: "s0" });
-    await using to = await openRunner(target(), { database: "shop", shard: "s1", claim: claimOf("texts-4", 1) });
+    await using to = await openRunner(target(), {
+      database: "shop",
+      shard: "s1",
+      claim: claimOf("texts-4", 1),
+    });
     const shape = await shapeOf(from);
     const detail = { ...shape.detail, createSql: shape.detail.createSql.replace("🐍", "🦊") };
-    const wrong = await to.catalog.create({ ...shape, detail }, { deferIndexes: false }).catch((error: unknown) => error);
+    const wrong = await to.catalog
+      .create({ ...shape, detail }, { deferIndexes: false })
+      .catch((error: unknown) => error);
     expect(wrong).toMatchObject({ code: "E_STRUCTURE_DIFFERS" });
     expect((wrong as Error).message).toContain("enum('a','🦊')");
-    const row = await rowOf(target(), "_shardlift", "SELECT complete AS complete FROM created WHERE job = 'texts-4'");
+    const row = await rowOf(
+      target(),
+      "_shardlift",
+      "SELECT complete AS complete FROM created WHERE job = 'texts-4'",
+    );
     expect(row).toEqual({ complete: 0 });
   });
 });

@@ -331,33 +331,36 @@ describeServers("the range gate", (flavor) => {
       expect(running.count()).toBeGreaterThan(10);
     });
 
-    test.runIf(flavor === "mysql")("is told under such statements by a server that records no transactions", async () => {
-      const consumer = (enabled: "YES" | "NO"): Promise<unknown> =>
-        lab.root.query(
-          `UPDATE performance_schema.setup_consumers SET ENABLED = '${enabled}' WHERE NAME = 'events_transactions_current'`,
-        );
-      await consumer("NO");
-      try {
-        {
-          await using running = await snakes(0.02);
-          await lab.app.query("BEGIN");
-          await lab.app.query("SELECT * FROM orders");
-          await eventually("it is older than a second", async () => (await oldest()) > 1000);
-          expect(running.count()).toBeGreaterThan(0);
+    test.runIf(flavor === "mysql")(
+      "is told under such statements by a server that records no transactions",
+      async () => {
+        const consumer = (enabled: "YES" | "NO"): Promise<unknown> =>
+          lab.root.query(
+            `UPDATE performance_schema.setup_consumers SET ENABLED = '${enabled}' WHERE NAME = 'events_transactions_current'`,
+          );
+        await consumer("NO");
+        try {
+          {
+            await using running = await snakes(0.02);
+            await lab.app.query("BEGIN");
+            await lab.app.query("SELECT * FROM orders");
+            await eventually("it is older than a second", async () => (await oldest()) > 1000);
+            expect(running.count()).toBeGreaterThan(0);
+          }
+          await using busy = await openApp(lab.server());
+          await busy.query("SET NAMES utf8mb4");
+          const sleeping = busy.query("SELECT '🐍', SLEEP(600) FROM orders").catch(() => undefined);
+          await eventually("it is in the way", async () => {
+            const failure: unknown = await oldest().catch((error: unknown) => error);
+            return (failure as { code?: string }).code === "E_PREFLIGHT";
+          });
+          await lab.root.query(`KILL ${busy.threadId}`);
+          await sleeping;
+        } finally {
+          await consumer("YES");
         }
-        await using busy = await openApp(lab.server());
-        await busy.query("SET NAMES utf8mb4");
-        const sleeping = busy.query("SELECT '🐍', SLEEP(600) FROM orders").catch(() => undefined);
-        await eventually("it is in the way", async () => {
-          const failure: unknown = await oldest().catch((error: unknown) => error);
-          return (failure as { code?: string }).code === "E_PREFLIGHT";
-        });
-        await lab.root.query(`KILL ${busy.threadId}`);
-        await sleeping;
-      } finally {
-        await consumer("YES");
-      }
-    });
+      },
+    );
 
     /** A session that always runs a statement with characters of four bytes, in a transaction or out of one. */
     async function snakes(seconds = 0.1): Promise<{ count: () => number } & AsyncDisposable> {
@@ -368,7 +371,9 @@ describeServers("the range gate", (flavor) => {
       const running = (async () => {
         while (!over.signal.aborted) {
           await client.query("BEGIN");
-          await client.query(`SELECT '🐍🐍🐍🐍', SLEEP(${seconds}) FROM elsewhere RIGHT JOIN (SELECT 1) AS one ON TRUE`);
+          await client.query(
+            `SELECT '🐍🐍🐍🐍', SLEEP(${seconds}) FROM elsewhere RIGHT JOIN (SELECT 1) AS one ON TRUE`,
+          );
           await client.query("COMMIT");
           if (seconds < 0.1) await client.query("DO SLEEP(0.05)");
           count += 1;

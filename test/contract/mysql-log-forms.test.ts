@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { openLogLab } from "../support/log-lab.ts";
 import { describeServers, useServer } from "../support/servers.ts";
 
@@ -6,7 +6,7 @@ import { describeServers, useServer } from "../support/servers.ts";
 describeServers("the log reader unpacks", (flavor) => {
   const server = useServer(flavor, { extraArgs: ["--max-allowed-packet=64M"] });
 
-  if (flavor === "mysql") {
+  describe.runIf(flavor === "mysql")("MySQL's", () => {
     test("compressed transactions, also those that are too large to be unpacked in one piece", async () => {
       await using lab = await openLogLab(server(), "payload");
       await lab.root.query("CREATE TABLE t (b LONGBLOB, id INT PRIMARY KEY)");
@@ -105,9 +105,9 @@ describeServers("the log reader unpacks", (flavor) => {
       await later.reached(2);
       expect(later.keys("t")).toEqual(["5"]);
     });
-  }
+  });
 
-  if (flavor === "mariadb") {
+  describe.runIf(flavor === "mariadb")("MariaDB's", () => {
     test("compressed rows and statements", async () => {
       await using lab = await openLogLab(server(), "deflated");
       await lab.root.query("CREATE TABLE t (b LONGBLOB, id INT PRIMARY KEY)");
@@ -165,5 +165,5 @@ describeServers("the log reader unpacks", (flavor) => {
       await later.reached(2);
       expect(later.keys("t")).toEqual(["4"]);
     });
-  }
+  });
 });

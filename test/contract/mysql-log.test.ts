@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { boundAt, MAX } from "../../src/model/key.ts";
 import { wholeSlice } from "../../src/model/slice.ts";
-import { openLogLab } from "../support/log-lab.ts";
+import { job, openLogLab } from "../support/log-lab.ts";
 import { describeServers, useServer } from "../support/servers.ts";
 
 describeServers("the log reader", (flavor) => {
@@ -207,7 +207,7 @@ describeServers("the log reader", (flavor) => {
     const [[{ n }]] = (await lab.root.query("SELECT COUNT(*) AS n FROM t")) as unknown as [[{ n: number }]];
     await lab.barrier(1);
     await follower.reached(1);
-    expect(new Set(follower.keys("t")).size).toBe(Number(n));
+    expect(new Set(follower.keys("t")).size).toBe(n);
     const parts = follower.batches.filter((batch) => batch.position === undefined);
     expect(parts.length).toBeGreaterThan(7);
     for (const { changes } of follower.batches) expect(changes[0]?.keys.length ?? 0).toBeLessThan(3000);
@@ -232,9 +232,7 @@ describeServers("the log reader", (flavor) => {
     const log = lab.changeLog({ queueBytes: 1 << 20 });
     const from = await log.head();
     const aborter = new AbortController();
-    const batches = log
-      .since(from, { job: "log-test", tables: [table], slice: wholeSlice }, aborter.signal)
-      [Symbol.asyncIterator]();
+    const batches = log.since(from, { job, tables: [table], slice: wholeSlice }, aborter.signal);
     await lab.root.query("INSERT INTO t (pad) VALUES ('first')");
     await batches.next();
     for (let n = 0; n < 24; n++) await lab.root.query("INSERT INTO t (pad) VALUES (REPEAT('x', 4000000))");

@@ -178,7 +178,9 @@ export class MysqlCatalog implements Catalog {
     throw new ShardliftError(
       "E_PREFLIGHT",
       `table ${table.name} can not be created from what its server shows: ${[first, ...more].map(({ what }) => what).join(", ")}`,
-      { next: "Create the table at the target by hand, with the statement that it was created with, and start again." },
+      {
+        next: "Create the table at the target by hand, with the statement that it was created with, and start again.",
+      },
     );
   }
 

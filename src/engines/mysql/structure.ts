@@ -55,7 +55,10 @@ function columnText(column: MysqlColumn): string {
     .join(" ");
 }
 
-const clauses: readonly { readonly name: "default" | "onUpdate" | "generatedAs" | "check"; readonly word: string }[] = [
+const clauses: readonly {
+  readonly name: "default" | "onUpdate" | "generatedAs" | "check";
+  readonly word: string;
+}[] = [
   { name: "default", word: "DEFAULT" },
   { name: "onUpdate", word: "ON UPDATE" },
   { name: "generatedAs", word: "GENERATED ALWAYS AS" },
@@ -111,7 +114,16 @@ function uniqueTexts(table: MysqlTable): string[] {
   return parseCreateTable(table.detail.createSql).definitions.flatMap((definition) => {
     const key = keyDefinition(definition);
     if (key?.unique !== true) return [];
-    return [keyText(key.parts.map(({ start, end }) => definition.slice(start, end).trim().replace(/^`(.*?)`/, "$1")))];
+    return [
+      keyText(
+        key.parts.map(({ start, end }) =>
+          definition
+            .slice(start, end)
+            .trim()
+            .replace(/^`(.*?)`/, "$1"),
+        ),
+      ),
+    ];
   });
 }
 
@@ -137,7 +149,8 @@ function unreadableDifferences(source: MysqlTable, target: MysqlTable): string[]
   return [...new Set([...here.keys(), ...there.keys()])].flatMap((what) => {
     const [a, b] = [here.get(what), there.get(what)];
     if (a !== undefined && a === b) return [];
-    if (a !== undefined && b !== undefined) return [`${what} is not the same at the source and at the target`];
+    if (a !== undefined && b !== undefined)
+      return [`${what} is not the same at the source and at the target`];
     return [`${what} has a text that the servers do not show as it is, so it can not be compared`];
   });
 }

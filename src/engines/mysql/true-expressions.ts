@@ -40,7 +40,8 @@ export async function readExpressions(
     [database, table],
   );
   const keys = new Map<string, (string | undefined)[]>();
-  for (const { name, expression } of parts) keys.set(name, [...(keys.get(name) ?? []), expression ?? undefined]);
+  for (const { name, expression } of parts)
+    keys.set(name, [...(keys.get(name) ?? []), expression ?? undefined]);
   const some = (entries: [string, string | null][]): Map<string, string> =>
     new Map(entries.filter((entry): entry is [string, string] => entry[1] !== null));
   return {
@@ -55,7 +56,10 @@ export async function readExpressions(
  * The expression as it really is, in place of the one that is shown; a witness where it can not be told. `shown` has
  * its parentheses, `kept` has not.
  */
-export function trueExpression(shown: string, kept: string | undefined): string | { readonly witness: string | undefined } {
+export function trueExpression(
+  shown: string,
+  kept: string | undefined,
+): string | { readonly witness: string | undefined } {
   // Only a lost character is printed as four; a single `?` is one.
   const maybeLost = shown.includes(lost) || shown.includes("\uFFFD");
   const text = kept === undefined ? undefined : textOf(kept);
@@ -72,7 +76,7 @@ const lost = "????";
 
 /** Undefined when the kept text is not in the form that we know. */
 function textOf(kept: string): string | undefined {
-  if (/[^\u0000-\u00FF]/.test(kept)) return undefined;
+  if (/[\u0100-\uFFFF]/.test(kept)) return undefined;
   const text = Buffer.from(kept.replaceAll(/\\(['\\])/g, "$1"), "latin1").toString("utf8");
   return text.includes("\uFFFD") ? undefined : text;
 }

@@ -45,7 +45,8 @@ export async function readMembers(
       const truth = truths.get(index);
       const likeness = textOfLiteral(shown[index] ?? "");
       // The likeness proves that this is the member that is meant, and that the way below works on this server.
-      if (truth === undefined || likeness === undefined || !truth.likenesses.includes(likeness)) return undefined;
+      if (truth === undefined || likeness === undefined || !truth.likenesses.includes(likeness))
+        return undefined;
       literals[index] = truth.text === undefined ? `x'${truth.hex}'` : printedLiteral(truth.text);
     }
   }
@@ -70,7 +71,8 @@ async function askMembers(
   flavor: Flavor,
   asked: AskedMembers,
 ): Promise<Map<number, TrueText>> {
-  const rows = flavor === "mysql" ? await askRecursively(connection, asked) : await askInBlock(connection, asked);
+  const rows =
+    flavor === "mysql" ? await askRecursively(connection, asked) : await askInBlock(connection, asked);
   const truths = new Map<number, TrueText>();
   for (const { index, value } of asked.members) {
     const row = rows.find(({ n }) => Number(n) === index);
@@ -86,7 +88,10 @@ type MemberRow = { readonly n: string; readonly number: string | null } & ShownF
  * without a row of the table. The second part stores the numbers. Not on MariaDB, which gives the column one byte
  * (measured on 10.11: the ninth member of a SET and the 257th of an ENUM come out wrong).
  */
-async function askRecursively(connection: MysqlConnection, { table, column, members }: AskedMembers): Promise<MemberRow[]> {
+async function askRecursively(
+  connection: MysqlConnection,
+  { table, column, members }: AskedMembers,
+): Promise<MemberRow[]> {
   const numbers = members.map(({ index, value }) => `SELECT ${index} AS n, ${value} AS v`);
   return await query<MemberRow>(
     connection,
@@ -103,8 +108,13 @@ async function askRecursively(connection: MysqlConnection, { table, column, memb
  * MariaDB's variables can have the type of a column, and a block of statements needs no procedure (10.3 and later).
  * Such a variable is cast by its text, not by its number, hence the `| 0` (measured).
  */
-async function askInBlock(connection: MysqlConnection, { table, column, members }: AskedMembers): Promise<MemberRow[]> {
-  const forms = Object.values(formsBy("c", column.charset ?? "binary")).map((form) => `COALESCE(${form}, '-')`);
+async function askInBlock(
+  connection: MysqlConnection,
+  { table, column, members }: AskedMembers,
+): Promise<MemberRow[]> {
+  const forms = Object.values(formsBy("c", column.charset ?? "binary")).map(
+    (form) => `COALESCE(${form}, '-')`,
+  );
   const steps = members.map(
     ({ index, value }) =>
       `SET c = ${value}; SET told = CONCAT_WS(' ', told, ${index}, c | 0, ${forms.join(", ")});`,
@@ -126,7 +136,14 @@ async function askInBlock(connection: MysqlConnection, { table, column, members 
     const [n = "", number, raw, utf8mb4, back, utf8mb3] = words
       .slice(at, at + 6)
       .map((word) => (word === "-" ? null : word));
-    rows.push({ n: n ?? "", number: number ?? null, raw: raw ?? null, utf8mb4: utf8mb4 ?? null, back: back ?? null, utf8mb3: utf8mb3 ?? null });
+    rows.push({
+      n: n ?? "",
+      number: number ?? null,
+      raw: raw ?? null,
+      utf8mb4: utf8mb4 ?? null,
+      back: back ?? null,
+      utf8mb3: utf8mb3 ?? null,
+    });
   }
   return rows;
 }
@@ -172,13 +189,14 @@ function formsBy(expression: string, charset: string): Readonly<Record<keyof Sho
 
 function trueText({ raw, utf8mb4, back, utf8mb3 }: ShownForms): TrueText {
   const decoded = (hex: string | null): string => Buffer.from(hex ?? "", "hex").toString("utf8");
-  const text = utf8mb4 !== null && back === raw ? decoded(utf8mb4) : undefined;
+  const same = utf8mb4 !== null && back === raw ? decoded(utf8mb4) : undefined;
+  // Binary bytes that are no text come through the conversion untouched.
+  const text = same?.includes("\uFFFD") === true ? undefined : same;
   return {
     hex: (raw ?? "").toLowerCase(),
-    // Binary bytes that are no text come through the conversion untouched.
-    text: text?.includes("\uFFFD") === true ? undefined : text,
-    // MariaDB shows a binary default as it is, everything else in utf8mb3.
-    likenesses: [decoded(utf8mb3), decoded(raw)],
+    text,
+    // MariaDB shows a binary default as it is, the default of a TEXT in full, and everything else in utf8mb3.
+    likenesses: [decoded(utf8mb3), decoded(raw), ...(text === undefined ? [] : [text])],
   };
 }
 

@@ -203,5 +203,7 @@ function textAt(definition: string, { start, end }: Span): string {
 
 function defaultOf({ text, hex }: TrueText, column: MysqlColumn): string {
   if (text !== undefined) return printedLiteral(text);
-  return column.charset === undefined || column.charset === "binary" ? `x'${hex}'` : `_${column.charset} x'${hex}'`;
+  return column.charset === undefined || column.charset === "binary"
+    ? `x'${hex}'`
+    : `_${column.charset} x'${hex}'`;
 }

@@ -3,9 +3,8 @@ import { Cursor, headerLength, type LogEvent, type RowsLayout } from "./event.ts
 import { inflateMariadb } from "./payload.ts";
 import { RowImage } from "./row-image.ts";
 
-/** In `before` and `after`: the column is NULL, or the event does not say what it is. */
-export const isNull = -1;
-export const isUnknown = -2;
+/** In `before` and `after`: the event does not say what the column is. -1 stands for NULL (row-image.ts). */
+const isUnknown = -2;
 
 /**
  * Walks the changes of the rows events of one table: `open` an event, then `next` until it is false. After each
