@@ -98,6 +98,8 @@ describeServers("texts that a server can not show", (flavor) => {
 
   test("are at the target what they are at the source: members, defaults, expressions, checks", async () => {
     await anew(source(), zoo);
+    if (flavor === "mysql")
+      await sqlAsRoot(source(), "ALTER TABLE texts ADD KEY fx (id, (CONCAT(vq, 'é🐍')))", "shop");
     await anew(target(), "");
     await createdFrom("texts-1");
     const expected = await bytesOf(source(), "shop");
@@ -190,6 +192,14 @@ describeServers("texts that a server can not show", (flavor) => {
       await anew(target(), table(here));
       expect(await saying("target-structure", { tables: [spec] })).toEqual([]);
     });
+  });
+
+  test.runIf(flavor === "mysql")("tell unique keys over expressions apart", async () => {
+    const table = (text: string): string =>
+      `CREATE TABLE texts (id INT NOT NULL PRIMARY KEY, v VARCHAR(9) CHARACTER SET utf8mb4, UNIQUE KEY u ((CONCAT(v, '${text}'))))`;
+    await anew(source(), table("🐍"));
+    await anew(target(), table("🦊"));
+    expect(structureDifferences(...(await shapes()))).toHaveLength(2);
   });
 
   test.runIf(flavor === "mysql")(

@@ -26,14 +26,14 @@ describeServers("the AUTO_INCREMENT counter of a table in use", (flavor) => {
     await old.query("BEGIN");
     await old.query("SELECT * FROM busy");
     await using app = await connect(server(), "root", { database: "shop" });
-    let isOver = false;
+    const over = new AbortController();
     const raised = session.catalog
       .raiseAutoIncrement(shape, 1000n)
       .then(() => "raised")
       .catch((error: unknown) => error)
-      .finally(() => (isOver = true));
+      .finally(() => over.abort());
     let longestMs = 0;
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const startedAt = performance.now();
       await app.query("SELECT * FROM busy WHERE id = 1");
       await app.query("INSERT INTO busy (k) VALUES (2)");

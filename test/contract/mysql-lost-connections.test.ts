@@ -24,7 +24,9 @@ describeServers("a session whose connections are lost", (flavor) => {
   /** Ends every connection of the tool; returns how many there were. */
   async function killAll(): Promise<number> {
     await using root = await connect(server(), "root");
-    const [rows] = await root.query("SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER = 'shardlift'");
+    const [rows] = await root.query(
+      "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER = 'shardlift'",
+    );
     for (const { id } of rows as { id: number }[]) await root.query(`KILL ${id}`).catch(() => {});
     return (rows as unknown[]).length;
   }

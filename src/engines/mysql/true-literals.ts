@@ -189,14 +189,13 @@ function formsBy(expression: string, charset: string): Readonly<Record<keyof Sho
 
 function trueText({ raw, utf8mb4, back, utf8mb3 }: ShownForms): TrueText {
   const decoded = (hex: string | null): string => Buffer.from(hex ?? "", "hex").toString("utf8");
-  const same = utf8mb4 !== null && back === raw ? decoded(utf8mb4) : undefined;
-  // Binary bytes that are no text come through the conversion untouched.
-  const text = same?.includes("\uFFFD") === true ? undefined : same;
+  const text = utf8mb4 !== null && back === raw ? decoded(utf8mb4) : undefined;
   return {
     hex: (raw ?? "").toLowerCase(),
-    text,
-    // MariaDB shows a binary default as it is, the default of a TEXT in full, and everything else in utf8mb3.
-    likenesses: [decoded(utf8mb3), decoded(raw), ...(text === undefined ? [] : [text])],
+    // Binary bytes that are no text come through the conversion untouched.
+    text: text?.includes("\uFFFD") === true ? undefined : text,
+    // MariaDB shows a binary default as it is, everything else in utf8mb3.
+    likenesses: [decoded(utf8mb3), decoded(raw)],
   };
 }
 

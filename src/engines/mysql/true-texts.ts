@@ -124,7 +124,8 @@ class Reading {
     if (span === undefined) return undefined;
     const what = `the default of column ${column.name}`;
     const shown = textOfLiteral(textAt(definition, span));
-    if (shown === undefined) {
+    // MariaDB keeps the default of a TEXT or BLOB as an expression, also where it prints a literal.
+    if (shown === undefined || /(text|blob)$/.test(column.dataType)) {
       return await this.#expression(definition, span, what, (kept) => kept.defaults.get(column.name));
     }
     if (this.#flavor === "mysql" || !isLossy(shown)) return undefined;

@@ -41,7 +41,7 @@ export interface LogOptions {
 
 const defaults: LogOptions = {
   batch: { keys: 50_000, bytes: 8 << 20 },
-  queueBytes: 4 << 20,
+  queueBytes: 1 << 20,
   heldKeys: 500_000,
   heartbeatMs: 1000,
   silenceMs: 10_000,
