@@ -104,7 +104,7 @@ function stepsOf(input: PlanInput, facts: MoveFacts): PlanStep[] {
       what: `compare ${move.from} and ${move.to} by chunk hashes, then by key`,
       statements: [],
     },
-    { phase: "cutover", what: `arm the mirror gate at ${move.to}`, statements: [...facts.mirror.statements] },
+    { phase: "cutover", what: `arm the gate at ${move.from}`, statements: [...facts.gate.statements] },
     {
       phase: "cutover",
       what: `close the gate, drain, verify the last keys, flip the map to epoch ${input.after.epoch}, open ${move.to}`,
