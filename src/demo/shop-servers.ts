@@ -100,7 +100,7 @@ const commonGrants =
   "CREATE TEMPORARY TABLES, PROCESS, REPLICATION SLAVE";
 
 /** The least that the tool needs: to move rows, read the log, see and end sessions, and see prepared XA transactions. */
-const toolGrants: Readonly<Record<ServerFlavor, string>> = {
+export const toolGrants: Readonly<Record<ServerFlavor, string>> = {
   mariadb: `${commonGrants}, BINLOG MONITOR, REPLICA MONITOR, CONNECTION ADMIN`,
   mysql: `${commonGrants}, REPLICATION CLIENT, CONNECTION_ADMIN, XA_RECOVER_ADMIN`,
 };

@@ -18,6 +18,7 @@ import { type Connection, type ConnectionOptions, createConnection } from "mysql
 import { afterAll, beforeAll, describe, inject } from "vitest";
 import { type LocalServer, type LocalServerOptions, startLocalServer } from "../../src/lib/local-server.ts";
 import type { ServerFlavor } from "../../src/lib/server-binary.ts";
+import { toolGrants } from "../../src/demo/shop-servers.ts";
 import { askedFlavors } from "./flavors.ts";
 
 /** The account of the tool, of the application, and the server's owner (no password). */
@@ -123,13 +124,3 @@ async function createAccounts(server: LocalServer): Promise<void> {
   }
   await root.query(`GRANT ${toolGrants[server.flavor]} ON *.* TO shardlift@'%'`);
 }
-
-const commonGrants =
-  "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TRIGGER, LOCK TABLES, " +
-  "CREATE TEMPORARY TABLES, PROCESS, REPLICATION SLAVE";
-
-/** What the tool needs at a source or a target: to read the log, to see and end sessions, to see prepared XA. */
-const toolGrants: Readonly<Record<ServerFlavor, string>> = {
-  mariadb: `${commonGrants}, BINLOG MONITOR, REPLICA MONITOR, CONNECTION ADMIN`,
-  mysql: `${commonGrants}, REPLICATION CLIENT, CONNECTION_ADMIN, XA_RECOVER_ADMIN`,
-};
