@@ -119,8 +119,16 @@ export interface Catalog {
   describe(tables: readonly TableSpec[]): Promise<TableShape[]>;
   /** The names of those of the given tables that exist here. */
   existing(tables: readonly string[]): Promise<Set<string>>;
-  /** Creates the table with the source's structure, without foreign keys; deferred indexes are left out. */
+  /**
+   * Creates the table with the source's structure, without foreign keys; deferred indexes are left out. Throws
+   * E_STRUCTURE_DIFFERS when what came out is not that structure.
+   */
   create(shape: TableShape, options: { readonly deferIndexes: boolean }): Promise<void>;
+  /**
+   * Proves that a table that is here already has the structure, or throws E_STRUCTURE_DIFFERS: its owner's, or one
+   * that this job had begun to create. No table is filled without `create` or this.
+   */
+  adopt(shape: TableShape): Promise<void>;
   /** Builds the non-unique indexes that `create` left out. Idempotent. */
   buildDeferredIndexes(shape: TableShape): Promise<void>;
   /** Rows of the slice here, counted up to `limit`. */

@@ -171,8 +171,8 @@ export const codes = {
   },
   E_STRUCTURE_DIFFERS: {
     exit: 6,
-    meaning: "A table that was created at the target has not the structure of its source; no row was copied into it.",
-    fix: "Run `shardlift abort`, create the table at the target by hand so that it equals the source's, then start again.",
+    meaning: "A table at the target has not the structure of its source; no row was copied into it.",
+    fix: "Run `shardlift abort`, make the table at the target equal to the source's by hand, then start again.",
   },
   E_KEY_COLLISION: {
     exit: 6,

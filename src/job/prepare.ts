@@ -55,7 +55,11 @@ async function firstPreparation(
   const { plan, deps, journal } = context;
   const existing = await target.catalog.existing(plan.tables.map((table) => table.name));
   for (const table of plan.tables) {
-    if (existing.has(table.name)) continue;
+    if (existing.has(table.name)) {
+      // Preflight has compared the owner's tables, but only at the job's start; ours may be half made.
+      await target.catalog.adopt(table);
+      continue;
+    }
     await journal("create-table", "about", { shard: move.to, table: table.name });
     await target.catalog.create(table, { deferIndexes: deps.config.copy.deferIndexes });
   }

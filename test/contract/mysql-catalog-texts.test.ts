@@ -255,5 +255,32 @@ describeServers("texts that a server can not show", (flavor) => {
       "SELECT complete AS complete FROM created WHERE job = 'texts-4'",
     );
     expect(row).toEqual({ complete: 0 });
+    // The table is there now; a later run must not take that for enough.
+    await expect(to.catalog.adopt(shape)).rejects.toMatchObject({ code: "E_STRUCTURE_DIFFERS" });
+    await sqlAsRoot(target(), "DROP TABLE texts", "shop");
+    await to.catalog.create(shape, { deferIndexes: false });
+    await to.catalog.adopt(shape);
+  });
+
+  test("a table of somebody else is filled only when it is proven equal", async () => {
+    const table = (text: string): string =>
+      `CREATE TABLE texts (id INT NOT NULL PRIMARY KEY, e ENUM('a','${text}') CHARACTER SET utf8mb4)`;
+    await anew(source(), table("🐍"));
+    await anew(target(), table("🦊"));
+    await using from = await openSession(source(), { database: "shop", shard: "s0" });
+    await using to = await openRunner(target(), {
+      database: "shop",
+      shard: "s1",
+      claim: claimOf("texts-5", 1),
+    });
+    await expect(to.catalog.adopt(await shapeOf(from))).rejects.toMatchObject({
+      code: "E_STRUCTURE_DIFFERS",
+    });
+    await sqlAsRoot(target(), `DROP TABLE texts; ${table("🐍")}; INSERT INTO texts VALUES (1, 2)`, "shop");
+    await to.catalog.adopt(await shapeOf(from));
+    // It stays its owner's: an abort does not drop it.
+    await expect(to.catalog.create(await shapeOf(from), { deferIndexes: false })).rejects.toMatchObject({
+      code: "E_PREFLIGHT",
+    });
   });
 });

@@ -111,14 +111,12 @@ describe("keys and slices", () => {
 
   it("joins touching intervals and intersects like sets", () => {
     const point = fc.integer({ min: 0, max: 12 });
-    const slice = fc
-      .array(fc.tuple(point, point), { maxLength: 4 })
-      .map((pairs) =>
-        pairs.map(([a, b]) => ({
-          from: boundAt(String(Math.min(a, b))),
-          to: boundAt(String(Math.max(a, b))),
-        })),
-      );
+    const slice = fc.array(fc.tuple(point, point), { maxLength: 4 }).map((pairs) =>
+      pairs.map(([a, b]) => ({
+        from: boundAt(String(Math.min(a, b))),
+        to: boundAt(String(Math.max(a, b))),
+      })),
+    );
     fc.assert(
       fc.property(slice, slice, (a, b) => {
         const both = intersectSlices("integer", a, b);

@@ -93,6 +93,16 @@ export class MysqlCatalog implements Catalog {
     });
   }
 
+  async adopt(shape: TableShape): Promise<void> {
+    const own = await this.#pool.use(async (connection) => {
+      if ((await this.#stampOf(connection, shape.name)) !== undefined) return true;
+      await this.#mustMatch(connection, shape);
+      return false;
+    });
+    // A crash, or a structure that came out wrong, has left it half made. It is there, so nothing is left out any more.
+    if (own) await this.create(shape, { deferIndexes: false });
+  }
+
   async buildDeferredIndexes(shape: TableShape): Promise<void> {
     const table = mysqlTable(shape);
     await this.#pool.use(async (connection) => {

@@ -8,8 +8,6 @@ import type { MysqlColumn } from "./table.ts";
  * Members and defaults as bytes, and as literals that give exactly these bytes again. A text that has no form in
  * utf8mb4 becomes a literal of hexadecimal digits, which takes its bytes as they are in the column's character set.
  */
-export type Flavor = "mysql" | "mariadb";
-
 export interface TrueText {
   /** In the column's character set, in lower-case hexadecimal digits. */
   readonly hex: string;
@@ -18,6 +16,8 @@ export interface TrueText {
   /** What the server shows in its place. */
   readonly likenesses: readonly string[];
 }
+
+export type Flavor = "mysql" | "mariadb";
 
 /** Something may have been lost on the way: `?` is what servers put for it, U+FFFD what our decoder puts. */
 export function isLossy(shown: string): boolean {
