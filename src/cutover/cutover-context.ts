@@ -1,4 +1,4 @@
-import type { GateSpec, HeldGate, Position, Session } from "../engines/engine.ts";
+import type { Claim, GateSpec, HeldGate, Position, Session } from "../engines/engine.ts";
 import type { MoveWork } from "../job/table-work.ts";
 import type { FlipOutcome } from "../routing/flip.ts";
 import type { Tail } from "../tail/tail.ts";
@@ -44,6 +44,8 @@ export interface CutoverLimits {
 
 /** What the steps are told by, also when nothing runs. */
 export interface CutoverOutline {
+  /** The job and the token that the steps would run under. */
+  readonly claim: Claim;
   /** The epoch that the plan was made from; the flip makes a later one. */
   readonly plannedEpoch: number;
   readonly sources: readonly GatePoint[];
@@ -52,7 +54,7 @@ export interface CutoverOutline {
   readonly limits: CutoverLimits;
 }
 
-export interface CutoverContext extends Omit<CutoverOutline, "moves"> {
+export interface CutoverContext extends Omit<CutoverOutline, "claim" | "moves"> {
   readonly job: string;
   readonly moves: readonly MoveRun[];
   readonly ports: CutoverPorts;

@@ -188,10 +188,10 @@ export async function prepareCutover(context: CutoverContext): Promise<void> {
   }
 }
 
-export function describePreparation({ sources, targets, moves }: CutoverOutline): string[] {
+export function describePreparation({ claim, sources, targets, moves }: CutoverOutline): string[] {
   return [
-    ...targets.flatMap(({ session, spec }) => session.gates.preview(spec)),
-    ...sources.flatMap(({ session, spec }) => session.gates.preview(spec)),
+    ...targets.flatMap(({ session, spec }) => session.gates.preview(spec, claim)),
+    ...sources.flatMap(({ session, spec }) => session.gates.preview(spec, claim)),
     ...moves.map(({ from, to }) => `raise the AUTO_INCREMENT counters of ${to} above a reserve for ${from}`),
   ];
 }

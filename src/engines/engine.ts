@@ -345,8 +345,8 @@ export interface Gates {
    * E_GATE_NOT_ARMED, naming who is in the way, when the tables can not be had within `limitMs`.
    */
   arm(spec: GateSpec, limitMs?: number): Promise<void>;
-  /** Everything that `arm` would run, for the dry run. */
-  preview(spec: GateSpec): string[];
+  /** Everything that `arm` would run under a claim, for the dry run. Without one it shows a stand-in for the job. */
+  preview(spec: GateSpec, claim?: Claim): string[];
   state(job: string): Promise<GateState | undefined>;
   /** One bounded try to take the gate exclusively; `undefined` with the blockers' names when it did not get it. */
   tryClose(spec: GateSpec, budgetMs: number): Promise<HeldGate | { readonly blockers: readonly string[] }>;

@@ -73,8 +73,10 @@ export async function askRunnerToCutOver(
 /** The very steps that a cutover of the job would run, as text; reads only. */
 export async function previewCutover(deps: JobDeps, job: string): Promise<string[]> {
   const plan = await planOfJob(deps.store, (await requireJob(deps.store, job)).record);
+  const token = (await holdingOf(deps.store, job))?.token ?? 0;
   await using sessions = await openSessions(deps, plan, undefined);
   return describeCutover({
+    claim: { storeId: deps.store.storeId, job, token },
     plannedEpoch: plan.before.epoch,
     ...gatePoints(plan, sessions.all, await currentMapOf(deps)),
     moves: plan.moves,

@@ -49,6 +49,7 @@ describeServers("the cutover", (flavor) => {
     expect(dry.stdout).toMatch(
       /COMMIT the closed gate at s0[\s\S]*compare-and-swap of the routing map from epoch 1 to 2/,
     );
+    expect(dry.stdout).toContain(`FROM \`_shardlift\`.gate WHERE job = '${job}'`);
     expect((await serverPicture(root))["triggers"]).toEqual(triggers);
 
     // The gate waits for a transaction that has written to the slice; the cutover gives up and nothing has happened.

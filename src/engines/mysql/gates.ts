@@ -53,6 +53,9 @@ export async function openGates(
 
 const defaultLimits: GateLimits = { ddlMs: 60_000, rowMs: 30_000, confirmMs: 15_000 };
 
+/** Shown where a plan has no job yet. */
+const notYetAJob: Claim = { storeId: "STORE", job: "JOB", token: 0 };
+
 class MysqlGates implements Gates {
   readonly #context: GateContext;
   #askedTransactions = -askAgainMs;
@@ -82,9 +85,7 @@ class MysqlGates implements Gates {
     });
   }
 
-  preview(spec: GateSpec): string[] {
-    // A dry run has no job yet.
-    const claim = this.#context.claim ?? { storeId: "STORE", job: "JOB", token: 0 };
+  preview(spec: GateSpec, claim = this.#context.claim ?? notYetAJob): string[] {
     const triggers = triggersOf(this.#context, claim, spec);
     return [insertGateSql(spec, claim), ...triggers.map(createTriggerSql)];
   }
