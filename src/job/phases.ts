@@ -46,7 +46,11 @@ export async function copyPhase(context: JobContext): Promise<PhaseEnd> {
       await abortable(work.target.catalog.buildDeferredIndexes(shape), signal);
   }
   await context.book.journal("copy", "did");
-  return context.options.until === "copied" ? { kind: "stop-here", why: "copied" } : { kind: "done" };
+  if (context.options.until !== "copied") return { kind: "done" };
+  // A job that is left at `copied` stands for the operator to look at and to mend by hand: nothing of the tool is in
+  // the way, and the next run arms the mirror again before it compares every row anew.
+  for (const { session, spec } of context.gates.targets) await session.gates.disarm(spec);
+  return { kind: "stop-here", why: "copied" };
 }
 
 /** Drains the log once and waits until every chunk was compared. */
