@@ -35,6 +35,7 @@ describe("the order of keys", () => {
     fc.assert(
       fc.property(cents, cents, (a, b) => {
         expect(Math.sign(compareKeyIds(table, plain(a), plain(b)))).toBe(Math.sign(a - b));
+        expect(compareKeyIds(table, plain(a), plain(a))).toBe(0);
       }),
     );
   });

@@ -143,8 +143,8 @@ function compareText(a: string, b: string): number {
 function compareNumbers(a: string, b: string): number {
   const aNegative = a.startsWith("-");
   if (aNegative !== b.startsWith("-")) return aNegative ? -1 : 1;
-  const order = a.length === b.length ? compareText(a, b) : a.length - b.length;
-  return aNegative ? -order : order;
+  const [left, right] = aNegative ? [b, a] : [a, b];
+  return left.length === right.length ? compareText(left, right) : left.length - right.length;
 }
 
 /** `-100:05:07.25` as `-1000507.25`, so that times compare like numbers of one scale. */
