@@ -426,6 +426,8 @@ export interface CheckContext {
   readonly tables: readonly TableSpec[];
   readonly slice: Slice;
   readonly keyType: KeyType;
+  /** How many moves are looked at together. */
+  readonly moves: number;
 }
 
 /** One precondition. Reports everything that it finds; an empty list means that all is well. */

@@ -3,6 +3,7 @@ import { ShardliftError } from "../errors/error.ts";
 import type { ErrorCode } from "../errors/codes.ts";
 import type { KeyType } from "../model/key.ts";
 import type { Slice } from "../model/slice.ts";
+import { counterRoom } from "./checks/counter-room.ts";
 import { distinctServers } from "./checks/distinct-servers.ts";
 import { foreignStore } from "./checks/foreign-store.ts";
 import { sameFlavor } from "./checks/same-flavor.ts";
@@ -31,7 +32,7 @@ export interface PreflightReport {
 }
 
 export async function runPreflight(request: PreflightRequest): Promise<PreflightReport> {
-  const checks = [sameFlavor, distinctServers, foreignStore, ...request.checks, targetRows];
+  const checks = [sameFlavor, distinctServers, foreignStore, ...request.checks, targetRows, counterRoom];
   const findings: Finding[] = [];
   for (const check of checks) {
     for (const context of contextsOf(request)) {
@@ -67,7 +68,7 @@ export class PreflightError extends ShardliftError {
 
 function contextsOf({ moves, tables, keyType, storeId }: PreflightRequest): CheckContext[] {
   return moves.flatMap(({ source, target, slice }): CheckContext[] => {
-    const shared = { tables, keyType, storeId, slice };
+    const shared = { tables, keyType, storeId, slice, moves: moves.length };
     return [
       { ...shared, role: "source", session: source, peer: target },
       { ...shared, role: "target", session: target, peer: source },

@@ -228,4 +228,20 @@ describeServers("preflight of tables", (flavor) => {
       }),
     ]);
   });
+
+  test("refuses a counter that leaves too little for two shards, before anything is copied", async () => {
+    await anew(source(), createOrders);
+    expect(await saying("counter-room")).toEqual([]);
+    await anew(
+      source(),
+      `${createOrders.replace("id BIGINT", "id SMALLINT")}; INSERT INTO orders VALUES (32000, 100, 0)`,
+    );
+    expect(await saying("counter-room")).toEqual([
+      expect.objectContaining({
+        level: "blocker",
+        where: "s0 table orders",
+        why: expect.stringContaining("stands at 32001 of 32767"),
+      }),
+    ]);
+  });
 });

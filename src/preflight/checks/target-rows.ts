@@ -1,6 +1,6 @@
-import type { Check, CheckContext, Finding, TableShape } from "../../engines/engine.ts";
-import { ShardliftError } from "../../errors/error.ts";
+import type { Check, CheckContext, Finding } from "../../engines/engine.ts";
 import { formatSlice } from "../../model/slice.ts";
+import { shapeAt } from "./shape-at.ts";
 
 /** Rows of the slice that are already at the target are nobody's: the copy would take them for its own (hard-cases S17). */
 export const targetRows: Check = {
@@ -30,17 +30,4 @@ async function findings({ session, peer, tables, slice }: CheckContext): Promise
     });
   }
   return found;
-}
-
-/** Undefined for a table that other rules refuse anyway. */
-async function shapeAt(
-  session: CheckContext["session"],
-  table: CheckContext["tables"][number],
-): Promise<TableShape | undefined> {
-  try {
-    return (await session.catalog.describe([table]))[0];
-  } catch (error) {
-    if (error instanceof ShardliftError && error.code === "E_PREFLIGHT") return undefined;
-    throw error;
-  }
 }
