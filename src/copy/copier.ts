@@ -3,6 +3,7 @@ import { ShardliftError } from "../errors/error.ts";
 import type { MoveWork, TableWork } from "../job/table-work.ts";
 import { Mutex, Notifier, sleep } from "../lib/wait.ts";
 import type { Tail } from "../tail/tail.ts";
+import { withinChunkLimit } from "./chunk-limit.ts";
 import { ChunkSize } from "./chunk-size.ts";
 import type { Pace } from "./pace.ts";
 import type { Throttle } from "./throttle.ts";
@@ -100,7 +101,7 @@ export class Copier {
 
   async #copyChunk(table: TableWork, interval: KeyInterval, signal: AbortSignal): Promise<void> {
     const startedAt = performance.now();
-    const { rows, bytes } = await this.#load(table, interval, signal);
+    const { rows, bytes } = await withinChunkLimit(this.#load(table, interval, signal), table.shape.name);
     table.copied.markCopied(interval);
     table.rowsLoaded += rows;
     this.#sizes.get(table)?.took(rows, performance.now() - startedAt);
