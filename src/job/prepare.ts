@@ -102,7 +102,7 @@ async function resumeMove(
   const tables = [];
   for (const shape of plan.tables) {
     // Rows outside the slice are the target's own: then a primary key held by one of them must stop the job, so
-    // REPLACE is never used. They can not appear later: the mirror gate refuses them.
+    // REPLACE is never used. Later ones are refused by the mirror gate.
     const ownRows = await target.catalog.countOutside(shape, move.slice, 1);
     const table = newTableWork(shape, source, ownRows === 0 && shape.secondaryUniqueKeys.length === 0);
     const loaded = chunks.filter((chunk) => chunk.table === shape.name);
